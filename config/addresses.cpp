@@ -1,0 +1,211 @@
+#include "config/addresses.hpp"
+
+#include <arpa/inet.h>
+#include <libpq-fe.h>
+
+#include <memory>
+
+#include "config/units.hpp"
+#include "proto/http_head.hpp"
+#include "proto/redis_keys.hpp"
+#include "proto/text.hpp"
+
+namespace asidecar::config {
+namespace {
+
+std::optional<std::uint16_t> parse_port(std::string_view text) {
+  const auto port = proto::parse_decimal(text);
+  if (!port || *port == 0 || *port > 65535) return std::nullopt;
+  return static_cast<std::uint16_t>(*port);
+}
+
+std::string_view strip_brackets(std::string_view host) {
+  return host.starts_with('[') ? host.substr(1, host.size() - 2) : host;
+}
+
+bool is_loopback(const std::string& ip, bool& valid) {
+  in_addr v4{};
+  in6_addr v6{};
+  valid = true;
+  if (inet_pton(AF_INET, ip.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  if (inet_pton(AF_INET6, ip.c_str(), &v6) == 1) return IN6_IS_ADDR_LOOPBACK(&v6);
+  valid = false;
+  return false;
+}
+
+// user[:password]@ off the front of `rest`, percent-decoded.
+bool take_userinfo(std::string_view& rest, std::string& user, std::string& password) {
+  const auto at = rest.substr(0, rest.find_first_of("/?")).rfind('@');
+  if (at == std::string_view::npos) return true;
+  const auto info = rest.substr(0, at);
+  rest.remove_prefix(at + 1);
+  const auto colon = info.find(':');
+  auto decoded_user = proto::percent_decode(info.substr(0, colon));
+  auto decoded_password = proto::percent_decode(colon == std::string_view::npos ? "" : info.substr(colon + 1));
+  if (!decoded_user || !decoded_password) return false;
+  user = std::move(*decoded_user);
+  password = std::move(*decoded_password);
+  return true;
+}
+
+bool take_scheme(std::string_view& text, std::string_view scheme) {
+  if (!text.starts_with(scheme)) return false;
+  text.remove_prefix(scheme.size());
+  return true;
+}
+
+constexpr std::string_view listen_form = "expected IP:port, localhost:port or unix:/path.sock";
+
+}  // namespace
+
+std::optional<listen_address> parse_listen_address(std::string_view text) {
+  listen_address out;
+  if (text.starts_with("unix:")) {
+    out.unix_path = text.substr(5);
+    // sun_path holds 108 bytes with its end.
+    if (out.unix_path.empty() || out.unix_path.front() != '/' || out.unix_path.size() > 107) return std::nullopt;
+    return out;
+  }
+  std::string_view host;
+  std::string_view port;
+  if (!proto::split_authority(text, host, port)) return std::nullopt;
+  const auto number = parse_port(port);
+  if (!number) return std::nullopt;
+  out.port = *number;
+  out.ip = host == "localhost" ? "127.0.0.1" : strip_brackets(host);
+  bool valid = false;
+  out.loopback = is_loopback(out.ip, valid);
+  if (!valid) return std::nullopt;
+  return out;
+}
+
+std::optional<redis_url> parse_redis_url(std::string_view text) {
+  redis_url out;
+  if (take_scheme(text, "redis+unix://")) {
+    if (!take_userinfo(text, out.user, out.password)) return std::nullopt;
+    const auto query = text.find('?');
+    const auto path = proto::percent_decode(text.substr(0, query));
+    if (!path || path->empty() || path->front() != '/' || path->size() > 107) return std::nullopt;
+    out.unix_path = *path;
+    if (query == std::string_view::npos) return out;
+    auto parameter = text.substr(query + 1);
+    if (!take_scheme(parameter, "db=")) return std::nullopt;
+    const auto db = proto::parse_decimal(parameter);
+    if (!db || *db > 100'000) return std::nullopt;
+    out.db = static_cast<std::uint32_t>(*db);
+    return out;
+  }
+  if (!take_scheme(text, "redis://") || !take_userinfo(text, out.user, out.password)) return std::nullopt;
+  const auto slash = text.find('/');
+  std::string_view host;
+  std::string_view port;
+  if (!proto::split_authority(text.substr(0, slash), host, port)) return std::nullopt;
+  out.host = strip_brackets(host);
+  if (!port.empty()) {
+    const auto number = parse_port(port);
+    if (!number) return std::nullopt;
+    out.port = *number;
+  }
+  if (slash != std::string_view::npos && slash + 1 < text.size()) {
+    const auto db = proto::parse_decimal(text.substr(slash + 1));
+    if (!db || *db > 100'000) return std::nullopt;
+    out.db = static_cast<std::uint32_t>(*db);
+  }
+  return out;
+}
+
+std::optional<http_url> parse_http_url(std::string_view text) {
+  http_url out;
+  if (take_scheme(text, "https://")) {
+    out.tls = true;
+    out.port = 443;
+  } else if (!take_scheme(text, "http://")) {
+    return std::nullopt;
+  }
+  const auto slash = text.find('/');
+  out.authority = text.substr(0, slash);
+  std::string_view host;
+  std::string_view port;
+  if (!proto::split_authority(out.authority, host, port)) return std::nullopt;
+  out.host = strip_brackets(host);
+  if (!port.empty()) {
+    const auto number = parse_port(port);
+    if (!number) return std::nullopt;
+    out.port = *number;
+  }
+  if (slash != std::string_view::npos) out.base_path = text.substr(slash);
+  while (out.base_path.ends_with('/')) out.base_path.pop_back();
+  for (const char c : out.base_path)
+    if (c <= ' ' || c >= 0x7F || c == '?' || c == '#') return std::nullopt;
+  return out;
+}
+
+std::optional<std::string> check_listen_address(std::string_view text) {
+  if (parse_listen_address(text)) return std::nullopt;
+  return std::string(listen_form);
+}
+
+std::optional<std::string> check_admin_address(std::string_view text) {
+  if (text == "off" || parse_listen_address(text)) return std::nullopt;
+  return std::string(listen_form) + ", or off";
+}
+
+std::optional<std::string> check_host_name(std::string_view text) {
+  std::string_view host;
+  std::string_view port;
+  if (proto::split_authority(text, host, port) && port.empty() && host == text) return std::nullopt;
+  return "expected a host name without port";
+}
+
+std::optional<std::string> check_redis_url(std::string_view text) {
+  for (const std::string_view scheme : {"rediss://", "redis-cluster://", "redis-sentinel://"})
+    if (text.starts_with(scheme)) return std::string(scheme) + " is not yet supported; use redis:// or redis+unix://";
+  if (parse_redis_url(text)) return std::nullopt;
+  return "expected redis://[user:password@]host[:port][/db] or redis+unix://[user:password@]/path[?db=0]";
+}
+
+std::optional<std::string> check_http_url(std::string_view text) {
+  if (parse_http_url(text)) return std::nullopt;
+  return "expected http://host[:port][/base] or https://host[:port][/base]";
+}
+
+std::optional<std::string> check_postgres_url(std::string_view text) {
+  char* message = nullptr;
+  const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> parsed(PQconninfoParse(std::string(text).c_str(), &message),
+                                                                             PQconninfoFree);
+  const std::unique_ptr<char, void (*)(void*)> owned(message, PQfreemem);
+  // libpq's message may quote the URL with its password, so it is not repeated.
+  if (!parsed) return "expected a libpq connection URL such as postgresql://user@host:5432/db";
+  return std::nullopt;
+}
+
+std::optional<std::string> check_prefix(std::string_view text) {
+  if (text.size() > 256 || !proto::valid_utf8(text) || text.find('\0') != std::string_view::npos)
+    return "expected at most 256 bytes of UTF-8";
+  if (proto::names_internal(text)) return "the daemon keeps its own keys under 'asidecar:'; choose another prefix";
+  return std::nullopt;
+}
+
+std::optional<std::string> check_warm_schedule(std::string_view text) {
+  const auto interval = parse_duration(text);
+  if (text == "startup" || text == "manual" || (interval && interval->count() >= 1000)) return std::nullopt;
+  return "expected startup, manual or an interval of at least 1s";
+}
+
+std::string redact_url(std::string_view text) {
+  std::string out(text);
+  // keyword=value form of libpq
+  if (const auto word = out.find("password="); word != std::string::npos) {
+    const auto from = word + 9;
+    const auto to = out.find_first_of(" &", from);
+    out.replace(from, (to == std::string::npos ? out.size() : to) - from, "***");
+  }
+  const auto scheme = out.find("://");
+  if (scheme == std::string::npos) return out;
+  const auto at = out.substr(0, out.find_first_of("/?", scheme + 3)).rfind('@');
+  const auto colon = out.find(':', scheme + 3);
+  if (at == std::string::npos || colon == std::string::npos || colon > at) return out;
+  return out.substr(0, colon + 1) + "***" + out.substr(at);
+}
+
+}  // namespace asidecar::config

@@ -1,0 +1,42 @@
+#include "daemon/core/fill.hpp"
+
+#include <algorithm>
+
+namespace asidecar::core {
+
+bool fill::good_enough(const std::optional<lifetime>& current, wall_time now) const noexcept {
+  if (!current || terms_.anew || current->freshness_left(now) <= milliseconds(0)) return false;
+  return !terms_.newer_than || current->created > *terms_.newer_than;
+}
+
+fill::action fill::on_lock_won(const std::optional<lifetime>& current, wall_time now) noexcept {
+  fenced_ = true;
+  return good_enough(current, now) ? action::adopt : action::load;
+}
+
+fill::action fill::on_lock_busy(const std::optional<lifetime>& current, wall_time now, milliseconds waited,
+                                bool anyone_waits) noexcept {
+  if (good_enough(current, now)) return action::adopt;
+  if (!anyone_waits) return action::give_up;
+  return waited >= terms_.lock_wait ? load_without_lock() : action::wait;
+}
+
+fill::action fill::on_loaded(bool storable) noexcept {
+  if (!fenced_) return action::finish;
+  return storable ? action::store : action::release;
+}
+
+fill::action fill::on_load_failed() noexcept { return fenced_ ? action::release : action::finish; }
+
+milliseconds fill::wait_for(double u) noexcept {
+  const milliseconds pause(static_cast<std::int64_t>(static_cast<double>(pause_.count()) * (0.5 + 0.5 * u)) + 1);
+  pause_ = std::min(pause_ * 2, milliseconds(50));
+  return pause;
+}
+
+fill::action fill::load_without_lock() noexcept {
+  fenced_ = false;
+  return action::load_unfenced;
+}
+
+}  // namespace asidecar::core

@@ -1,0 +1,63 @@
+// One flight's way to a value, as a state machine: take the fill lock, check again, load, store only while the lock is still
+// ours. The lock is a lease with a token (Nishtala et al., Scaling Memcache at Facebook, NSDI 2013). Invalidation deletes value
+// AND lock, so a load that began before it can never be stored after it. Driver: engine/flight.cpp.
+// Pure: time is an argument. One object per load round of a flight.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "daemon/core/freshness.hpp"
+
+namespace asidecar::core {
+
+class fill {
+ public:
+  enum class action : std::uint8_t {
+    take_lock,      // SET NX with a new token, and read the value in the same write
+    wait,           // someone else holds the lock: sleep for wait_for() or until woken, then take_lock
+    adopt,          // the value read with the lock is new enough: it is the result; release the lock if it is ours
+    load,           // call the origin; the lock is ours
+    load_unfenced,  // call the origin without a lock: the result must not be stored in Redis
+    store,          // fill by script, only while the token is still the lock's
+    release,        // nothing to store: delete the lock if it is ours
+    give_up,        // a refresh behind that nobody waits for, and someone else is at it
+    finish,
+  };
+
+  struct terms {
+    bool store_configured;
+    milliseconds lock_wait;
+    // Entries created up to here are not good enough: the request has seen and refused them. Unset: any fresh entry will do.
+    std::optional<wall_time> newer_than;
+    bool anew;  // no-cache: load in any case
+  };
+
+  explicit fill(terms t) noexcept : terms_(t) {}
+
+  action start() noexcept { return terms_.store_configured ? action::take_lock : load_without_lock(); }
+
+  // `current` is what stands in Redis now, if it decodes. `waited` counts from the flight's first attempt.
+  action on_lock_won(const std::optional<lifetime>& current, wall_time now) noexcept;
+  action on_lock_busy(const std::optional<lifetime>& current, wall_time now, milliseconds waited, bool anyone_waits) noexcept;
+  action on_store_down() noexcept { return load_without_lock(); }
+
+  action on_loaded(bool storable) noexcept;  // a value or a negative entry to keep, or nothing
+  action on_load_failed() noexcept;
+  action on_done() noexcept { return action::finish; }
+
+  bool fenced() const noexcept { return fenced_; }  // the lock was won
+
+  // How long to sleep before the next look at a busy lock: doubles from 5 ms to 50 ms, `u` in (0,1] spreads it by half.
+  milliseconds wait_for(double u) noexcept;
+
+ private:
+  action load_without_lock() noexcept;
+  bool good_enough(const std::optional<lifetime>& current, wall_time now) const noexcept;
+
+  terms terms_;
+  bool fenced_ = false;
+  milliseconds pause_{5};
+};
+
+}  // namespace asidecar::core

@@ -1,0 +1,64 @@
+// One request's way through the cache, as a state machine: it is told what was seen and says what to do next. It holds no
+// value and does no I/O; the engine's driver (engine/cache.cpp) is one loop around one switch over `action`.
+// Pure: time and random draw are arguments. One object per request.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "daemon/core/freshness.hpp"
+#include "daemon/core/policy.hpp"
+#include "proto/cache_status.hpp"
+
+namespace asidecar::core {
+
+enum class tier : std::uint8_t { none, l1, l2 };
+
+class lookup {
+ public:
+  enum class action : std::uint8_t {
+    read_l1,
+    read_l2,
+    serve,              // answer with the entry just seen
+    serve_and_refresh,  // the same, and start a background refresh unless one is under way
+    load,               // join or start the flight of this key
+    serve_stale,        // the load failed: answer with the stale entry at hand
+    fail,               // answer the load's error
+    not_cached,         // only-if-cached and nothing usable: 504
+  };
+
+  struct tiers {
+    bool l1;
+    bool l2;           // a store is configured
+    bool has_origin;   // false for routes the app fills by itself
+  };
+
+  lookup(const proto::request_directives& directives, const policy& rules, tiers available) noexcept
+      : directives_(directives), policy_(rules), tiers_(available) {}
+
+  action start() noexcept;
+  action on_entry(tier where, const lifetime& value, wall_time now, double u) noexcept;
+  action on_absent(tier where) noexcept;
+  action on_store_down() noexcept;
+
+  // The load failed or ran into its soft timeout. `soft` : the load goes on behind.
+  action on_load_failed(wall_time now, bool soft) noexcept;
+
+  proto::forward_reason reason() const noexcept { return reason_; }  // why the request goes to the origin
+  bool store_down() const noexcept { return store_down_; }
+  bool has_stale() const noexcept { return stale_.has_value(); }     // soft_timeout applies only then
+  bool wants_new_load() const noexcept { return directives_.no_cache || directives_.no_store; }
+
+ private:
+  action to_l2_or_load() noexcept;
+  action to_load() noexcept;
+
+  const proto::request_directives& directives_;
+  const policy& policy_;
+  tiers tiers_;
+  proto::forward_reason reason_ = proto::forward_reason::uri_miss;
+  bool store_down_ = false;
+  std::optional<lifetime> stale_;  // the best candidate for stale answers
+};
+
+}  // namespace asidecar::core

@@ -1,0 +1,34 @@
+// SQL templates: "SELECT * FROM users WHERE id = {id}". Placeholders become bound parameters, never text. Quoted strings,
+// quoted identifiers, dollar quotes and comments are passed over, as PostgreSQL's lexer sees them; a placeholder inside a
+// quote is an error, since it could only ever be text. Immutable after parse: any thread.
+#pragma once
+
+#include <boost/variant2/variant.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/core/template_error.hpp"
+
+namespace asidecar::core {
+
+class sql_template {
+ public:
+  static boost::variant2::variant<sql_template, template_error> parse(std::string_view text);
+
+  // Each distinct placeholder once, in the order of first use: parameter number i + 1.
+  const std::vector<std::string>& params() const noexcept { return params_; }
+
+  // The statement with <mark>1, <mark>2 … in place of the placeholders; no trailing semicolon.
+  std::string text(char mark) const;
+
+ private:
+  struct piece {
+    std::string text;   // literal SQL before the parameter
+    std::size_t param;  // index, or npos for the last piece
+  };
+  std::vector<piece> pieces_;
+  std::vector<std::string> params_;
+};
+
+}  // namespace asidecar::core

@@ -1,0 +1,29 @@
+#include "proto/redis_keys.hpp"
+
+namespace asidecar::proto {
+
+bool names_internal(std::string_view value_name) noexcept { return value_name.starts_with(internal_namespace); }
+
+std::string lock_name(std::string_view value_name) {
+  // Redis Cluster hashes what stands between the first '{' and the next '}', if that is not empty.
+  std::string_view tag = value_name;
+  if (const auto open = value_name.find('{'); open != std::string_view::npos) {
+    const auto close = value_name.find('}', open + 1);
+    if (close != std::string_view::npos && close > open + 1) tag = value_name.substr(open + 1, close - open - 1);
+  }
+  std::string name(internal_namespace);
+  name.append("lock:{").append(tag).append("}");
+  if (tag.size() != value_name.size()) name.append(value_name);
+  return name;
+}
+
+std::string glob_escape(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '*' || c == '?' || c == '[' || c == ']' || c == '\\') out.push_back('\\');
+    out.push_back(c);
+  }
+  return out;
+}
+
+}  // namespace asidecar::proto

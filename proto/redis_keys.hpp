@@ -1,0 +1,21 @@
+// Names of everything the daemon keeps in Redis. Values live at <prefix><key>; what the daemon keeps for itself lives
+// under "asidecar:", and no value may be named into that namespace. Pure; any thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace asidecar::proto {
+
+inline constexpr std::string_view internal_namespace = "asidecar:";
+
+// True when <prefix><key> would fall into the daemon's own namespace; such a key is refused.
+bool names_internal(std::string_view value_name) noexcept;
+
+// The fill lock of the value at `value_name`. Its hash tag makes it share the value's Cluster slot.
+std::string lock_name(std::string_view value_name);
+
+// `text` as a glob that matches exactly itself: escapes * ? [ ] \ .
+std::string glob_escape(std::string_view text);
+
+}  // namespace asidecar::proto

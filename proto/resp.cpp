@@ -1,0 +1,85 @@
+#include "proto/resp.hpp"
+
+#include <hiredis/read.h>
+
+#include <charconv>
+
+namespace asidecar::proto {
+namespace {
+
+void append_header(std::string& out, char type, std::size_t n) {
+  char digits[24];
+  const auto end = std::to_chars(digits, digits + sizeof digits, n).ptr;
+  out.push_back(type);
+  out.append(digits, end);
+  out.append("\r\n");
+}
+
+}  // namespace
+
+void append_command(std::string& out, std::span<const std::string_view> words) {
+  append_header(out, '*', words.size());
+  for (const auto word : words) {
+    append_header(out, '$', word.size());
+    out.append(word);
+    out.append("\r\n");
+  }
+}
+
+// hiredis builds replies through these; a child is placed into its parent's `elements`. While a child is read only its
+// ancestors are referred to, and their vectors do not grow, so the pointers stay valid.
+struct resp_reader::functions {
+  static resp_value* place(const redisReadTask* task) {
+    if (task->parent != nullptr) return &static_cast<resp_value*>(task->parent->obj)->elements.emplace_back();
+    auto* top = &static_cast<resp_reader*>(task->privdata)->top_;
+    *top = {};
+    return top;
+  }
+  static void* string(const redisReadTask* task, char* text, std::size_t size) {
+    auto* value = place(task);
+    value->type = task->type == REDIS_REPLY_STATUS  ? resp_value::kind::status
+                  : task->type == REDIS_REPLY_ERROR ? resp_value::kind::error
+                                                    : resp_value::kind::bulk;
+    value->text.assign(text, size);
+    return value;
+  }
+  static void* array(const redisReadTask* task, int) {  // the announced size is the peer's word: nothing is reserved
+    auto* value = place(task);
+    value->type = resp_value::kind::array;
+    return value;
+  }
+  static void* integer(const redisReadTask* task, long long number) {
+    auto* value = place(task);
+    value->type = resp_value::kind::integer;
+    value->integer = number;
+    return value;
+  }
+  static void* nil(const redisReadTask* task) { return place(task); }
+  static void free(void*) {}  // the tree belongs to top_
+
+  static inline redisReplyObjectFunctions table{string, array, integer, nil, free};
+};
+
+resp_reader::resp_reader(std::size_t reply_max)
+    : reply_max_(reply_max), reader_(redisReaderCreateWithFunctions(&functions::table), redisReaderFree) {
+  if (reader_ == nullptr) throw std::bad_alloc();
+  reader_->privdata = this;
+}
+
+resp_reader::~resp_reader() = default;
+
+bool resp_reader::feed(std::string_view bytes) {
+  unread_ += bytes.size();
+  return redisReaderFeed(reader_.get(), bytes.data(), bytes.size()) == REDIS_OK;
+}
+
+resp_reader::state resp_reader::next(resp_value& out) {
+  void* reply = nullptr;
+  if (redisReaderGetReply(reader_.get(), &reply) != REDIS_OK) return state::broken;
+  if (reply == nullptr) return unread_ > reply_max_ ? state::broken : state::need_more;
+  unread_ = reader_->len - reader_->pos;
+  out = std::move(top_);
+  return state::reply;
+}
+
+}  // namespace asidecar::proto
