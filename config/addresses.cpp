@@ -170,12 +170,15 @@ std::optional<std::string> check_http_url(std::string_view text) {
 }
 
 std::optional<std::string> check_postgres_url(std::string_view text) {
+  // URLs only: redact_url could not be sure to find a password in libpq's other form.
+  constexpr const char* form = "expected a libpq connection URL such as postgresql://user@host:5432/db";
+  if (!text.starts_with("postgresql://") && !text.starts_with("postgres://")) return form;
   char* message = nullptr;
   const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> parsed(PQconninfoParse(std::string(text).c_str(), &message),
                                                                              PQconninfoFree);
   const std::unique_ptr<char, void (*)(void*)> owned(message, PQfreemem);
   // libpq's message may quote the URL with its password, so it is not repeated.
-  if (!parsed) return "expected a libpq connection URL such as postgresql://user@host:5432/db";
+  if (!parsed) return form;
   return std::nullopt;
 }
 
@@ -194,7 +197,7 @@ std::optional<std::string> check_warm_schedule(std::string_view text) {
 
 std::string redact_url(std::string_view text) {
   std::string out(text);
-  // keyword=value form of libpq
+  // a parameter of a PostgreSQL URL
   if (const auto word = out.find("password="); word != std::string::npos) {
     const auto from = word + 9;
     const auto to = out.find_first_of(" &", from);

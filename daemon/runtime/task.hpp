@@ -37,7 +37,7 @@ class one_shot {
       co_return value;
     }
     co_return co_await asio::async_initiate<const asio::use_awaitable_t<io_executor>, void(T)>(
-        [this](auto&& handler) { waiter_.emplace(std::forward<decltype(handler)>(handler)); }, use_task);
+        [this](auto&& completion) { waiter_.emplace(std::forward<decltype(completion)>(completion)); }, use_task);
   }
 
   void set(T value) {

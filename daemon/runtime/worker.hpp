@@ -7,6 +7,7 @@
 
 #include "daemon/runtime/clock.hpp"
 #include "daemon/runtime/deadlines.hpp"
+#include "daemon/runtime/poller.hpp"
 #include "daemon/runtime/random.hpp"
 #include "daemon/runtime/task_group.hpp"
 
@@ -24,6 +25,7 @@ struct worker {
   std::unique_ptr<random_source> random = make_system_random();
   task_group tasks{context.get_executor()};
   deadlines timeouts{context};
+  poller sockets{context};
 
   io_executor executor() { return context.get_executor(); }
 };

@@ -1,0 +1,227 @@
+#include "daemon/app/daemon.hpp"
+
+#include <sys/resource.h>
+
+#include <atomic>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <cstdio>
+#include <stdexcept>
+#include <thread>
+
+#include "config/config.hpp"
+#include "daemon/app/service.hpp"
+#include "daemon/http/admin_api.hpp"
+#include "daemon/http/server.hpp"
+#include "daemon/observe/log.hpp"
+#include "daemon/runtime/cpu_quota.hpp"
+
+namespace asidecar::app {
+namespace {
+
+using engine::severity;
+using runtime::task;
+constexpr std::chrono::seconds drain_time{10};
+constexpr std::chrono::milliseconds first_connect_max{100};  // of start-up, for Redis
+constexpr std::uint32_t admin_connections_max = 128;
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Everything of one thread.
+struct lane {
+  explicit lane(std::size_t index) : worker(index) {}
+  runtime::worker worker;
+  runtime::task_group lifecycle{worker.executor()};  // start, reload and stop themselves
+  std::unique_ptr<http::data_api> api;
+  std::unique_ptr<http::server> server;
+};
+
+class daemon {
+ public:
+  daemon(config::settings settings, std::string path);
+  int run();
+
+ private:
+  void listen(const config::settings& s);
+  void make_admin();
+  void wait_for_signal();
+  void reload();
+  void stop();
+  static const char* fixed_at_start(const config::settings& now, const config::settings& wanted);
+
+  task<void> start_lane(lane& l, std::shared_ptr<generation> g);
+  task<void> switch_lane(lane& l, std::shared_ptr<generation> g);
+  task<void> stop_lane(lane& l);
+
+  std::string path_;
+  std::unique_ptr<engine::event_sink> log_;
+  observe::metrics metrics_;
+  engine::shared_state shared_;
+  std::shared_ptr<generation> current_;  // the first lane's thread only
+  std::vector<std::unique_ptr<lane>> lanes_;
+  http::connection_limit data_limit_;
+  http::connection_limit admin_limit_{admin_connections_max};
+  observe::server_stats admin_stats_;
+  std::unique_ptr<http::admin_api> admin_;
+  std::unique_ptr<http::server> admin_server_;
+  asio::signal_set signals_;
+  std::atomic<std::size_t> started_{0};
+  bool stopping_ = false;
+};
+
+std::size_t worker_count(const config::settings& s) { return s.threads != 0 ? s.threads : runtime::usable_cpus(); }
+
+std::vector<std::unique_ptr<lane>> make_lanes(std::size_t count) {
+  std::vector<std::unique_ptr<lane>> out;
+  for (std::size_t i = 0; i < count; ++i) out.push_back(std::make_unique<lane>(i));
+  return out;
+}
+
+// L1 copies beside a store need the backplane to learn of other writers; until that is there, L1 serves only without a store.
+std::uint64_t l1_bytes(const config::settings& s) { return s.store ? 0 : s.l1.size; }
+
+daemon::daemon(config::settings settings, std::string path)
+    : path_(std::move(path)), log_(observe::make_log(settings.log)), metrics_(worker_count(settings)), shared_(l1_bytes(settings)),
+      lanes_(make_lanes(worker_count(settings))), data_limit_{settings.listen.max_connections},
+      signals_(lanes_.front()->worker.context, SIGTERM, SIGINT, SIGHUP) {
+  if (settings.store && settings.l1.size > 0) log_->event(severity::warn, "l1 beside a store is not yet in effect: every request checks Redis");
+  listen(settings);
+  current_ = std::make_shared<generation>(std::move(settings), metrics_);
+  metrics_.gauge("asidecar_l1_bytes", "Bytes held in L1.", [this] { return static_cast<double>(shared_.l1.bytes()); });
+  metrics_.gauge("asidecar_l1_entries", "Values held in L1.", [this] { return static_cast<double>(shared_.l1.entries()); });
+  metrics_.gauge("asidecar_flights", "Loads under way.", [this] { return static_cast<double>(shared_.flights.size()); });
+}
+
+void daemon::listen(const config::settings& s) {
+  std::vector<std::shared_ptr<http::listener>> data;
+  for (const auto& address : s.listen.data) data.push_back(std::make_shared<http::listener>(address));
+  for (auto& l : lanes_) {
+    l->api = std::make_unique<http::data_api>(l->worker, metrics_.route("(none)", l->worker.index));
+    l->server = std::make_unique<http::server>(l->worker, data, *l->api, data_limit_, metrics_.server(l->worker.index));
+  }
+  if (s.listen.admin == "off") return;
+  make_admin();
+  admin_server_ = std::make_unique<http::server>(lanes_.front()->worker, std::vector{std::make_shared<http::listener>(s.listen.admin)}, *admin_, admin_limit_, admin_stats_);
+}
+
+void daemon::make_admin() {
+  http::admin_api::sources from;
+  from.ready = [this] { return started_ == lanes_.size() && !stopping_; };
+  from.prometheus = [this] { return metrics_.prometheus_text(); };
+  from.cache_metrics = [this] { return metrics_.cache_json(); };
+  from.reset_cache_metrics = [this] { metrics_.reset_cache(); };
+  from.configuration = [this] { return config::print_effective(current_->settings); };
+  from.who = [this] { return current_->who; };
+  admin_ = std::make_unique<http::admin_api>(std::move(from));
+}
+
+int daemon::run() {
+  for (auto& l : lanes_) l->lifecycle.spawn(start_lane(*l, current_));
+  wait_for_signal();
+  std::vector<std::thread> threads;
+  for (std::size_t i = 1; i < lanes_.size(); ++i) threads.emplace_back([&l = *lanes_[i]] { l.worker.context.run(); });
+  lanes_.front()->worker.context.run();
+  for (auto& t : threads) t.join();
+  log_->event(severity::info, "stopped");
+  return 0;
+}
+
+task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
+  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, metrics_, *log_);
+  if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
+  l.api->serve_with(s.data);
+  l.server->start();
+  if (++started_ < lanes_.size()) co_return;
+  log_->event(severity::info, "ready", {{"data", g->settings.listen.data.front()}, {"admin", g->settings.listen.admin}});
+  if (admin_server_) asio::post(lanes_.front()->worker.executor(), [this] { admin_server_->start(); });
+}
+
+void daemon::wait_for_signal() {
+  signals_.async_wait([this](error_code ec, int signal) {
+    if (ec) return;
+    if (signal == SIGHUP) reload();
+    else stop();
+    wait_for_signal();
+  });
+}
+
+const char* daemon::fixed_at_start(const config::settings& now, const config::settings& wanted) {
+  if (now.listen.data != wanted.listen.data) return "listen.data";
+  if (now.listen.admin != wanted.listen.admin) return "listen.admin";
+  if (now.listen.max_connections != wanted.listen.max_connections) return "listen.max_connections";
+  if (now.threads != wanted.threads) return "threads";
+  if (now.l1.size != wanted.l1.size || now.store.has_value() != wanted.store.has_value()) return "l1.size or the presence of store";
+  if (!(now.log == wanted.log)) return "log";
+  return nullptr;
+}
+
+void daemon::reload() {
+  if (stopping_) return;
+  if (path_.empty()) return log_->event(severity::warn, "nothing to reload: the demo's configuration is built in");
+  auto loaded = config::load_file(path_);
+  for (const auto& e : loaded.errors) log_->event(severity::error, "reload refused, the old configuration stays", {{"why", e.text()}});
+  if (!loaded.value) return;
+  if (const auto* fixed = fixed_at_start(current_->settings, *loaded.value); fixed != nullptr) {
+    log_->event(severity::error, "reload refused, the old configuration stays", {{"why", std::string(fixed) + " cannot change while running; restart instead"}});
+    return;
+  }
+  current_ = std::make_shared<generation>(std::move(*loaded.value), metrics_);
+  for (auto& l : lanes_)
+    asio::post(l->worker.executor(), [this, lane = l.get(), g = current_] { lane->lifecycle.spawn(switch_lane(*lane, g)); });
+  log_->event(severity::info, "configuration reloaded", {{"file", path_}});
+}
+
+task<void> daemon::switch_lane(lane& l, std::shared_ptr<generation> g) {
+  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, metrics_, *log_);
+  if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
+  l.api->serve_with(s.data);
+}
+
+void daemon::stop() {
+  if (stopping_) {  // a second signal: at once
+    for (auto& l : lanes_) l->worker.context.stop();
+    return;
+  }
+  stopping_ = true;
+  log_->event(severity::info, "draining");
+  for (auto& l : lanes_) asio::post(l->worker.executor(), [this, lane = l.get()] { lane->lifecycle.spawn(stop_lane(*lane)); });
+}
+
+task<void> daemon::stop_lane(lane& l) {
+  const auto deadline = l.worker.time->now() + drain_time;
+  const bool first = l.worker.index == 0;
+  l.server->drain();
+  co_await l.server->drained(deadline);
+  if (first && admin_server_) {
+    admin_server_->drain();
+    co_await admin_server_->drained(std::min(deadline, l.worker.time->now() + std::chrono::seconds(1)));
+  }
+  l.api->serve_with(nullptr);
+  co_await l.worker.tasks.join(*l.worker.time, deadline);
+  l.worker.sockets.stop();
+  l.worker.timeouts.stop();
+  l.worker.guard.reset();
+  if (first) signals_.cancel();
+  l.worker.context.stop();
+}
+
+}  // namespace
+
+int run_daemon(config::settings settings, std::string path) {
+  std::signal(SIGPIPE, SIG_IGN);
+  raise_descriptor_limit();
+  try {
+    return daemon(std::move(settings), std::move(path)).run();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "asidecar: %s\n", e.what());
+    return 1;
+  }
+}
+
+}  // namespace asidecar::app

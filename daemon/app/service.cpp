@@ -1,0 +1,109 @@
+#include "daemon/app/service.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "daemon/origin/origin.hpp"
+#include "daemon/redis/store.hpp"
+
+namespace asidecar::app {
+namespace {
+
+// Stops something when the cache that used it is gone.
+template <class T>
+struct stopped_at_end {
+  explicit stopped_at_end(std::shared_ptr<T> t) : held(std::move(t)) {}
+  stopped_at_end(const stopped_at_end&) = delete;
+  stopped_at_end& operator=(const stopped_at_end&) = delete;
+  ~stopped_at_end() { held->stop(); }
+  std::shared_ptr<T> held;
+};
+
+// Connections of an origin are dealt out to the threads; each has at least one.
+std::size_t share_of(std::size_t connections, std::size_t worker, std::size_t workers) {
+  return std::max<std::size_t>(1, connections / workers + (worker < connections % workers ? 1 : 0));
+}
+
+std::shared_ptr<origin::origin> make_origin(runtime::worker& worker, const config::origin_settings& o, std::size_t workers) {
+  const std::size_t connections = o.connections != 0 ? o.connections : o.is_sql() ? 4 : 32;
+  const auto share = share_of(connections, worker.index, workers);
+  if (!o.postgres.empty()) return origin::make_postgres_origin(worker, o, share);
+  if (!o.http.empty()) return origin::make_http_origin(worker, o, share);
+  return origin::make_sqlite_origin(worker, o);
+}
+
+std::uint64_t largest_value(const config::settings& s) {
+  std::uint64_t largest = s.defaults.max_value;
+  for (const auto& r : s.routes) largest = std::max(largest, r.rules.max_value);
+  return largest;
+}
+
+std::string lower(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  return text;
+}
+
+engine::route make_route(const config::route_settings& r) {
+  auto parsed = core::key_template::parse(r.key);
+  auto* key = boost::variant2::get_if<core::key_template>(&parsed);
+  if (key == nullptr) throw std::runtime_error("route " + r.name + ": its key template does not parse");
+  engine::route out{r.name, std::move(*key), r.rules, r.origin, r.put, r.content_type, {}, nullptr, nullptr};
+  for (const auto& h : r.forward_headers) out.forward_headers.push_back(lower(h));
+  return out;
+}
+
+}  // namespace
+
+generation::generation(config::settings s, observe::metrics& m) : settings(std::move(s)) {
+  for (const auto& o : settings.origins) guards[o.name] = origin::make_guard(o, m.origin(o.name));
+  who = std::make_shared<http::admission>(settings.listen.token, settings.listen.hosts);
+}
+
+service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
+                     observe::metrics& metrics, engine::event_sink& events) {
+  const auto& s = from.settings;
+  service out;
+  std::unique_ptr<engine::l2_store> store;
+  engine::fill_terms terms;
+  terms.l1_ttl = s.l1.ttl;
+  std::vector<std::shared_ptr<void>> resources;
+  if (s.store) {
+    const auto url = config::parse_redis_url(s.store->redis);
+    if (!url) throw std::runtime_error("store.redis is not a Redis URL");
+    constexpr std::size_t metadata_bytes = 64 * 1024;
+    out.store = std::make_shared<redis::connection>(worker, *url, s.store->timeout, largest_value(s) + metadata_bytes,
+                                                    metrics.store(worker.index), events);
+    resources.push_back(std::make_shared<stopped_at_end<redis::connection>>(out.store));
+    store = redis::make_store(out.store, *s.store, "application/json", *worker.time);
+    terms.lock_ttl = s.store->lock_ttl;
+    terms.lock_wait = s.store->lock_wait;
+  }
+  metrics.set_has_store(s.store.has_value());
+  auto cache = std::make_shared<engine::cache>(worker, shared, std::move(store), terms, events);
+  std::map<std::string, std::shared_ptr<origin::origin>> origins;
+  for (const auto& o : s.origins) {
+    auto made = make_origin(worker, o, workers);
+    resources.push_back(std::make_shared<stopped_at_end<origin::origin>>(made));
+    origins.emplace(o.name, std::move(made));
+  }
+  for (const auto& r : s.routes) {
+    auto route = make_route(r);
+    route.stats = &metrics.route(r.name, worker.index);
+    if (!r.origin.empty()) {
+      route.load = origin::guarded(from.guards.at(r.origin), worker, origins.at(r.origin)->make_loader(r, route.key));
+      metrics.origin(r.origin);
+    }
+    cache->routes.push_back(std::move(route));
+  }
+  cache->resources = std::move(resources);
+  if (out.store) out.store->start();
+  auto data = std::make_shared<http::data_service>();
+  data->cache = std::move(cache);
+  data->who = from.who;
+  if (s.store) data->prefix = s.store->prefix;
+  out.data = std::move(data);
+  return out;
+}
+
+}  // namespace asidecar::app

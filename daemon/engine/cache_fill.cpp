@@ -1,0 +1,139 @@
+// How a flight runs: the driver of core::fill.
+#include <cstdlib>
+
+#include "daemon/engine/cache.hpp"
+#include "daemon/engine/compose.hpp"
+
+namespace asidecar::engine {
+
+using action = core::fill::action;
+
+struct cache::fill_round {
+  const read_request& request;
+  const flight& f;
+  value_ptr seen;
+  core::fill way;
+  runtime::steady_time started;
+  std::string token;
+  value_ptr current;   // what the lock attempt read
+  composed made;
+  flight_result result;
+  bool waited = false;
+
+  const route& to() const { return *request.to; }
+};
+
+task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request request, flight_ptr f, value_ptr seen) {
+  core::fill::terms terms{store_ != nullptr && !request.directives.no_store, terms_.lock_wait, std::nullopt,
+                          request.directives.no_cache || request.directives.no_store};
+  if (seen) terms.newer_than = seen->life().created;
+  fill_round round{request, *f, seen, core::fill(terms), worker_.time->now(), {}, {}, {}, {}};
+  for (action next = round.way.start(); next != action::finish;) {
+    switch (next) {
+      case action::take_lock: next = co_await take_lock(round); break;
+      case action::wait: next = co_await pause(round); break;
+      case action::adopt:
+        round.result.value = round.current;
+        round.result.adopted = true;
+        keep_in_l1(request.key, round.current, f->stamp());
+        next = round.way.fenced() ? action::release : action::finish;
+        break;
+      case action::load:
+      case action::load_unfenced: next = co_await load(round); break;
+      case action::store: next = co_await store_loaded(round); break;
+      case action::release:
+        co_await store_->release(request.key, round.token);
+        next = action::finish;
+        break;
+      case action::give_up:
+        round.result.error = load_error{load_error::kind::failed, "another instance refreshes", std::chrono::seconds(1)};
+        next = action::finish;
+        break;
+      case action::finish: break;
+    }
+  }
+  // Out of the table first: whoever comes now starts anew instead of joining what is over.
+  shared_.flights.leave(f);
+  f->finish(std::move(round.result));
+}
+
+task<action> cache::take_lock(fill_round& round) {
+  round.token = worker_.random->token();
+  const auto got = co_await store_->lock(round.request.key, round.token);
+  round.current = got.current;
+  std::optional<core::lifetime> life;
+  if (got.current) life = got.current->life();
+  const auto now = worker_.time->wall_now();
+  switch (got.state) {
+    case l2_store::lock_state::won: co_return round.way.on_lock_won(life, now);
+    case l2_store::lock_state::busy: {
+      const auto waited = std::chrono::duration_cast<core::milliseconds>(worker_.time->now() - round.started);
+      co_return round.way.on_lock_busy(life, now, waited, round.f.anyone_waits());
+    }
+    case l2_store::lock_state::down: break;
+  }
+  round.result.store_down = true;
+  co_return round.way.on_store_down();
+}
+
+task<action> cache::pause(fill_round& round) {
+  if (!round.waited) round.to().stats->lock_waits.add();
+  round.waited = true;
+  const auto bell = worker_.time->make_alarm();
+  co_await bell->wait_until(worker_.time->now() + round.way.wait_for(worker_.random->unit()));
+  co_return action::take_lock;
+}
+
+task<action> cache::load(fill_round& round) {
+  const route& r = round.to();
+  std::shared_ptr<runtime::alarm> stop;
+  if (round.way.fenced()) {
+    stop = worker_.time->make_alarm();
+    worker_.tasks.spawn(keep_lock(shared_from_this(), round.request.key, round.token, stop));
+  }
+  const auto started = worker_.time->now();
+  r.stats->loads.add();
+  // A named object, moved: GCC 12 destroys a braced argument of an awaited call twice.
+  load_request asked{round.request.params, round.request.headers, round.seen, started + r.rules.timeout};
+  auto outcome = co_await r.load->load(std::move(asked));
+  if (stop) stop->ring();
+  if (const auto* failure = std::get_if<load_error>(&outcome)) {
+    events_.event(severity::warn, "load failed", {{"route", r.name}, {"origin", r.origin}, {"key", round.request.key}, {"why", failure->detail}});
+    round.result.error = *failure;
+    co_return round.way.on_load_failed();
+  }
+  const auto took = std::chrono::duration_cast<core::microseconds>(worker_.time->now() - started);
+  round.made = compose(std::get<loaded>(outcome), r.rules, round.seen, worker_.time->wall_now(), took, worker_.random->unit());
+  if (!round.made.value) {
+    round.result.error = load_error{load_error::kind::failed, "an answer that makes no sense", std::chrono::seconds(1)};
+    co_return round.way.on_load_failed();
+  }
+  round.result.value = round.made.value;
+  if (round.request.directives.no_store) round.made.storable = false;
+  // Without Redis there is no fill lock to fence the value; the stamp does it for L1.
+  if (!round.way.fenced() && round.made.storable) {
+    keep_in_l1(round.request.key, round.made.value, round.f.stamp());
+    round.result.stored = store_ == nullptr && shared_.l1.enabled();
+  }
+  co_return round.way.on_loaded(round.made.storable);
+}
+
+task<action> cache::store_loaded(fill_round& round) {
+  const bool current = shared_.fence.holds(round.request.key, round.f.stamp());
+  if (!current) co_return action::release;
+  const auto done = co_await store_->fill(round.request.key, round.token, round.made.value, worker_.time->wall_now());
+  round.result.stored = done == l2_store::fill_outcome::stored;
+  if (round.result.stored) keep_in_l1(round.request.key, round.made.value, round.f.stamp());
+  co_return round.way.on_done();
+}
+
+// The lock lives for ttl; it is renewed at a third of it, so that one lost renewal does not lose the lock.
+task<void> cache::keep_lock([[maybe_unused]] self_ptr self, std::string key, std::string token, std::shared_ptr<runtime::alarm> stop) {
+  for (;;) {
+    const bool due = co_await stop->wait_until(worker_.time->now() + terms_.lock_ttl / 3);
+    if (!due) co_return;
+    co_await store_->renew(key, token);
+  }
+}
+
+}  // namespace asidecar::engine

@@ -1,0 +1,76 @@
+// A flight: one load of one key in this process, which every request for that key joins (singleflight, request coalescing).
+// The table is shared by all threads; a flight runs on the thread that started it and wakes each waiter on the waiter's own.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/engine/fences.hpp"
+#include "daemon/engine/loader.hpp"
+#include "daemon/runtime/worker.hpp"
+
+namespace asidecar::engine {
+
+struct flight_result {
+  value_ptr value;                  // also a negative entry; null when `error` is set
+  std::optional<load_error> error;
+  bool stored = false;              // kept in L2 or L1
+  bool adopted = false;             // not loaded here: another instance had just stored it
+  bool store_down = false;
+};
+using flight_result_ptr = std::shared_ptr<const flight_result>;
+
+class flight {
+ public:
+  flight(std::string key, fences::stamp stamp) : key_(std::move(key)), stamp_(stamp) {}
+
+  const std::string& key() const noexcept { return key_; }
+  const fences::stamp& stamp() const noexcept { return stamp_; }
+
+  // Waits for the end, or until `give_up` (max(): never): null then. Runs on `w`'s thread.
+  task<flight_result_ptr> wait(runtime::worker& w, steady_time give_up);
+  void finish(flight_result result);
+  void expect_waiter() noexcept { waiting_.fetch_add(1); }
+  bool anyone_waits() const noexcept { return waiting_.load() > 0; }
+
+ private:
+  struct waiter;
+  const std::string key_;
+  const fences::stamp stamp_;
+  std::atomic<std::size_t> waiting_{0};
+  std::mutex mutex_;
+  flight_result_ptr result_;
+  std::vector<std::shared_ptr<waiter>> waiters_;
+};
+using flight_ptr = std::shared_ptr<flight>;
+
+class flight_table {
+ public:
+  struct joined {
+    flight_ptr flight;
+    bool starter;  // the caller must run it
+  };
+  // A flight that an invalidation has overtaken is left to those who wait for it, and a new one takes its place.
+  // `waits`: the caller will wait for it; a refresh behind does not.
+  joined join(std::string_view key, const fences& fence, bool waits);
+  void leave(const flight_ptr& done);
+  std::size_t size() const;
+
+ private:
+  static constexpr std::size_t shard_count = 16;
+  struct shard {
+    mutable std::mutex mutex;
+    std::unordered_map<std::string, flight_ptr> flights;
+  };
+  shard& shard_of(std::string_view key) noexcept { return shards_[std::hash<std::string_view>{}(key) % shard_count]; }
+  std::array<shard, shard_count> shards_;
+};
+
+}  // namespace asidecar::engine

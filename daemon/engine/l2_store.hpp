@@ -1,0 +1,50 @@
+// The port to Redis: the second level and its fill locks. One object per worker thread, used on that thread only. Every call
+// is bounded by store.timeout; while the store is away it answers at once.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "daemon/engine/value.hpp"
+#include "daemon/runtime/task.hpp"
+
+namespace asidecar::engine {
+
+using runtime::task;
+
+class l2_store {
+ public:
+  virtual ~l2_store() = default;
+
+  struct read_outcome {
+    bool up = false;
+    value_ptr found;  // null: absent, or it failed its checks
+  };
+  virtual task<read_outcome> read(std::string_view key) = 0;
+  virtual task<std::vector<read_outcome>> read_many(const std::vector<std::string>& keys) = 0;
+
+  enum class lock_state : std::uint8_t { won, busy, down };
+  struct lock_outcome {
+    lock_state state = lock_state::down;
+    value_ptr current;  // read in the same write, after the attempt
+  };
+  // The fill lock: a lease of store.lock.ttl, held by whoever knows the token.
+  virtual task<lock_outcome> lock(std::string_view key, std::string_view token) = 0;
+  virtual task<bool> renew(std::string_view key, std::string_view token) = 0;  // false: lost, or the store is away
+  virtual task<void> release(std::string_view key, std::string_view token) = 0;
+
+  enum class fill_outcome : std::uint8_t { stored, fenced, down };  // fenced: the lock is no longer the token's
+  virtual task<fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) = 0;
+
+  // Unconditional: the app's own value. Deletes the lock, so that a load under way cannot overwrite it.
+  virtual task<bool> put(std::string_view key, value_ptr value, core::wall_time now) = 0;
+
+  // Removes values AND locks. nullopt: the store did not confirm; the number counts values.
+  virtual task<std::optional<std::uint64_t>> remove(const std::vector<std::string>& keys) = 0;
+  virtual task<std::optional<std::uint64_t>> remove_matching(std::string_view glob) = 0;  // by SCAN, in bounded steps
+};
+
+}  // namespace asidecar::engine

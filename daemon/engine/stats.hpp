@@ -1,0 +1,33 @@
+// What the cache counts. Each thread writes its own object; /metrics sums them.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+
+#include "daemon/runtime/counter.hpp"
+
+namespace asidecar::engine {
+
+enum class read_result : std::uint8_t { l1, l2, miss, stale, negative, error };
+inline constexpr std::array<std::string_view, 6> read_result_names{"l1", "l2", "miss", "stale", "negative", "error"};
+
+struct route_stats {
+  std::array<runtime::counter, 6> results;  // by read_result
+  runtime::latency_histogram latency;
+  runtime::counter loads;       // calls of the origin begun for this route
+  runtime::counter coalesced;   // requests that shared another request's load
+  runtime::counter lock_waits;  // flights that found the fill lock held by another instance
+};
+
+// One Redis connection's.
+struct store_stats {
+  std::atomic<bool> up{false};
+  runtime::counter commands;
+  runtime::counter errors;      // error replies
+  runtime::counter timeouts;
+  runtime::counter reconnects;
+};
+
+}  // namespace asidecar::engine

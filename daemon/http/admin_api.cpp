@@ -1,0 +1,55 @@
+#include "daemon/http/admin_api.hpp"
+
+namespace asidecar::http {
+namespace {
+
+namespace problems = proto::problems;
+using proto::http_method;
+
+answer text(std::string_view type, std::string body) {
+  answer a;
+  a.add("Content-Type", type);
+  a.add("Cache-Control", "no-store");
+  a.text = std::move(body);
+  return a;
+}
+
+std::string_view path_of(const request& r) { return r.head.target.substr(0, r.head.target.find('?')); }
+
+answer not_allowed(std::string_view allow) {
+  auto a = problem(problems::method_not_allowed, "this method is not allowed here");
+  a.add("Allow", allow);
+  return a;
+}
+
+}  // namespace
+
+std::optional<answer> admin_api::refuse(const request& r, std::uint64_t& body_bytes_max) {
+  body_bytes_max = 64 * 1024;
+  const auto path = path_of(r);
+  return from_.who()->refuse(r.head, r.over_tcp, path != "/livez" && path != "/readyz");
+}
+
+task<answer> admin_api::handle(const request& r) {
+  const auto path = path_of(r);
+  const bool reads = r.head.method == http_method::get || r.head.method == http_method::head;
+  if (path == "/metrics/cache/reset") {
+    if (r.head.method != http_method::post) co_return not_allowed("POST");
+    from_.reset_cache_metrics();
+    co_return no_content();
+  }
+  const bool known = path == "/livez" || path == "/readyz" || path == "/metrics" || path == "/metrics/cache" || path == "/config";
+  if (!known) co_return problem(problems::not_found, "no such path; see /livez, /readyz, /metrics, /metrics/cache and /config");
+  if (!reads) co_return not_allowed("GET, HEAD");
+  if (path == "/livez") co_return text("text/plain", "ok\n");
+  if (path == "/readyz") {
+    auto a = text("text/plain", from_.ready() ? "ready\n" : "not ready\n");
+    if (!from_.ready()) a.status = 503;
+    co_return a;
+  }
+  if (path == "/metrics") co_return text("text/plain; version=0.0.4; charset=utf-8", from_.prometheus());
+  if (path == "/metrics/cache") co_return text("application/json", from_.cache_metrics());
+  co_return text("application/yaml", from_.configuration());
+}
+
+}  // namespace asidecar::http

@@ -1,0 +1,44 @@
+// What goes back to a client, and its bytes on the wire.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "daemon/engine/value.hpp"
+#include "proto/http_head.hpp"
+#include "proto/problem.hpp"
+
+namespace asidecar::http {
+
+struct answer {
+  std::uint16_t status = 200;
+  std::string fields;        // whole header lines, each with its CRLF
+  std::string text;          // the body, unless `value` is set
+  engine::value_ptr value;   // the body is this value's
+  bool close = false;        // the connection ends with this answer
+
+  std::string_view body() const noexcept { return value ? value->body() : std::string_view(text); }
+  void add(std::string_view name, std::string_view content) { fields.append(name).append(": ").append(content).append("\r\n"); }
+};
+
+answer problem(const proto::problem_type& type, std::string_view detail);
+answer json(std::string text);
+answer no_content();
+
+// The head of `a` for a request; `date` is a whole Date line. 204 and 304 carry no body, and HEAD's is left out by the caller.
+void append_head(std::string& out, const answer& a, std::string_view date, bool http_1_1, bool keep_alive);
+constexpr bool has_body(std::uint16_t status) noexcept { return status != 204 && status != 304; }
+
+// "Date: …\r\n", made once a second. One object per thread.
+class date_line {
+ public:
+  std::string_view at(core::wall_time now);
+
+ private:
+  std::chrono::sys_seconds made_for_{};
+  std::string line_;
+};
+
+}  // namespace asidecar::http

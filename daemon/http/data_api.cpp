@@ -1,0 +1,239 @@
+#include "daemon/http/data_api.hpp"
+
+#include <algorithm>
+
+#include "daemon/http/key_text.hpp"
+#include "proto/redis_keys.hpp"
+#include "proto/text.hpp"
+
+namespace asidecar::http {
+namespace {
+
+namespace problems = proto::problems;
+using engine::load_error;
+using engine::read_answer;
+using engine::read_result;
+using proto::http_method;
+
+constexpr std::uint64_t json_body_max = 1U << 20;
+constexpr std::string_view records_path = "/v1/records/";
+
+answer not_allowed(std::string_view allow) {
+  auto a = problem(problems::method_not_allowed, "this method is not allowed here");
+  a.add("Allow", allow);
+  return a;
+}
+
+answer error_answer(const load_error& e) {
+  const auto retry = [&](answer a) {
+    a.add("Retry-After", std::to_string(std::max<std::int64_t>(1, e.retry_after.count())));
+    return a;
+  };
+  switch (e.what) {
+    case load_error::kind::failed: return problem(problems::origin_failed, "the origin answered with an error or not at all");
+    case load_error::kind::timeout: return problem(problems::origin_timeout, "the origin did not answer in time");
+    case load_error::kind::open: return retry(problem(problems::origin_open, "the origin failed repeatedly and is left alone for a while"));
+    case load_error::kind::overloaded: return retry(problem(problems::overloaded, "too many loads of this origin are waiting"));
+    case load_error::kind::bad_key: return problem(problems::bad_key, "the origin cannot take a value of this key: wrong type or out of range");
+  }
+  return problem(problems::internal, "an error without a name");
+}
+
+answer store_is_down() {
+  auto a = problem(problems::store_down, "Redis did not confirm; nothing is promised, try again");
+  a.add("Retry-After", "1");
+  return a;
+}
+
+bool etag_matches(const proto::request_head& head, std::string_view etag) {
+  if (!head.has_if_none_match || etag.empty()) return false;
+  bool matched = false;
+  proto::for_each_field(head.fields, "if-none-match", [&](std::string_view list) {
+    while (!list.empty() && !matched) {
+      // An entity-tag is quoted, and a comma may stand inside its quotes.
+      const auto open = list.find('"');
+      const auto close = open == std::string_view::npos ? open : list.find('"', open + 1);
+      if (proto::trim(list.substr(0, std::min(open, list.size()))).starts_with('*')) matched = true;
+      if (close == std::string_view::npos) break;
+      matched = matched || list.substr(open, close - open + 1) == etag;
+      list.remove_prefix(close + 1);
+      if (const auto comma = list.find(','); comma != std::string_view::npos) list.remove_prefix(comma + 1);
+    }
+  });
+  return matched;
+}
+
+}  // namespace
+
+data_api::found_route data_api::find_route(const data_service& s, std::string_view key) const {
+  found_route found;
+  if (const auto* wrong = wrong_with_key(key); wrong != nullptr) {
+    found.problem = problem(problems::bad_key, wrong);
+    return found;
+  }
+  if (!s.prefix.empty() ? proto::names_internal(std::string(s.prefix).append(key)) : proto::names_internal(key)) {
+    found.problem = problem(problems::bad_key, "keys that fall under 'asidecar:' in Redis are the daemon's own");
+    return found;
+  }
+  const core::key_param* bad = nullptr;
+  for (const auto& r : s.cache->routes) {
+    std::size_t bad_param = 0;
+    switch (r.key.match(key, found.captures, bad_param)) {
+      case core::key_template::match_result::yes: found.route = &r; return found;
+      case core::key_template::match_result::bad_value:
+        if (bad == nullptr) bad = &r.key.params()[bad_param];
+        break;
+      case core::key_template::match_result::no: break;
+    }
+  }
+  if (bad == nullptr) found.problem = problem(problems::no_route, "no route matches this key");
+  else found.problem = problem(problems::bad_key, "the key's {" + bad->name + (bad->type == core::param_type::integer ? "} is not a 64-bit integer" : "} is not a UUID"));
+  return found;
+}
+
+engine::read_request data_api::read_request_for(const found_route& found, std::string_view key, const proto::request_head& head) const {
+  engine::read_request out;
+  out.to = found.route;
+  out.key = key;
+  for (std::size_t i = 0; i < found.captures.size; ++i) out.params.emplace_back(found.captures.values[i]);
+  // Forwarded headers become part of the key, behind a NUL, which no key of a client can hold.
+  for (const auto& name : found.route->forward_headers) {
+    std::string value;
+    proto::for_each_field(head.fields, name, [&](std::string_view v) { value.append(value.empty() ? "" : ", ").append(v); });
+    if (value.empty()) continue;
+    out.key.append(1, '\0').append(name).append("=").append(value);
+    out.headers.emplace_back(name, std::move(value));
+  }
+  out.directives = head.directives;
+  return out;
+}
+
+bool data_api::answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) {
+  const auto& head = r.head;
+  const bool reads = head.method == http_method::get || head.method == http_method::head;
+  if (!reads || !head.target.starts_with(keys_path) || !head.directives.none()) return false;
+  const auto key = head.target.substr(keys_path.size());
+  if (key.find('%') != std::string_view::npos) return false;  // decoded on the general path
+  const auto started = worker_.time->now();
+  if (service_->who->refuse(head, r.over_tcp, true)) return false;
+  const auto found = find_route(*service_, key);
+  if (found.problem || !found.route->forward_headers.empty()) return false;
+  const auto value = service_->cache->peek(key, *found.route, head.directives);
+  if (!value) return false;
+  read_answer got;
+  got.value = value;
+  got.status.ttl = std::chrono::floor<std::chrono::seconds>(value->life().freshness_left(worker_.time->wall_now())).count();
+  got.status.detail = "L1";
+  const auto a = answer_for(head, got);
+  append_head(out, a, date, head.http_1_1, keep_alive);
+  if (head.method == http_method::get && has_body(a.status)) out.append(a.body());
+  count(*found.route->stats, value->life().negative ? read_result::negative : read_result::l1, started);
+  return true;
+}
+
+std::optional<answer> data_api::refuse(const request& r, std::uint64_t& body_bytes_max) {
+  const auto& head = r.head;
+  if (auto a = service_->who->refuse(head, r.over_tcp, true)) return a;
+  body_bytes_max = json_body_max;
+  if (head.method == http_method::put && !head.chunked && !head.content_length)
+    return problem(problems::length_required, "a PUT needs Content-Length or chunked Transfer-Encoding");
+  if (head.method != http_method::put || !head.target.starts_with(keys_path)) return std::nullopt;
+  const auto key = proto::percent_decode(head.target.substr(keys_path.size()));
+  if (!key) return std::nullopt;
+  const auto found = find_route(*service_, *key);
+  if (found.route != nullptr && found.route->put) body_bytes_max = found.route->rules.max_value;
+  return std::nullopt;
+}
+
+task<answer> data_api::handle(const request& r) {
+  const auto s = service_;
+  const auto target = r.head.target;
+  const auto path = target.substr(0, target.find('?'));
+  if (target.starts_with(keys_path)) co_return co_await handle_key(s, r);
+  if (path == "/v1/mget" || path == "/v1/invalidate") {
+    if (r.head.method != http_method::post) co_return not_allowed("POST");
+    if (path == "/v1/mget") co_return co_await mget(s, r);
+    co_return co_await invalidate(s, r);
+  }
+  if (target.starts_with(records_path)) co_return problem(problems::not_implemented, "/v1/records is not yet supported");
+  co_return problem(problems::not_found, "no such path; see /v1/keys/{key}, /v1/mget and /v1/invalidate");
+}
+
+task<answer> data_api::handle_key(service_ptr s, const request& r) {
+  const auto method = r.head.method;
+  const bool reads = method == http_method::get || method == http_method::head;
+  if (!reads && method != http_method::put && method != http_method::delete_) co_return not_allowed("GET, HEAD, PUT, DELETE");
+  auto key = proto::percent_decode(r.head.target.substr(keys_path.size()));
+  if (!key) co_return problem(problems::bad_key, "the key holds a '%' that is not followed by two hex digits");
+  auto found = find_route(*s, *key);
+  if (found.problem) {
+    if (reads) unrouted_.results[static_cast<std::size_t>(read_result::error)].add();
+    co_return std::move(*found.problem);
+  }
+  if (reads) co_return co_await get_key(s, r, found, std::move(*key));
+  if (method == http_method::put) co_return co_await put_key(s, r, found, std::move(*key));
+  co_return co_await delete_key(s, found, std::move(*key));
+}
+
+task<answer> data_api::get_key(service_ptr s, const request& r, const found_route& found, std::string key) {
+  const auto started = worker_.time->now();
+  auto& stats = *found.route->stats;
+  auto asked = read_request_for(found, key, r.head);
+  const auto got = co_await s->cache->read(std::move(asked));
+  auto a = answer_for(r.head, got);
+  count(stats, got.counted, started);
+  co_return a;
+}
+
+answer data_api::answer_for(const proto::request_head& head, const read_answer& got) const {
+  answer a;
+  std::string status;
+  proto::append_cache_status(status, got.status);
+  if (got.error) {
+    a = error_answer(*got.error);
+  } else if (got.not_cached) {
+    a = problem(problems::not_cached, "only-if-cached, and nothing usable is cached");
+  } else if (!got.value || got.value->life().negative) {
+    a = problem(problems::no_record, "there is no such record");
+  } else {
+    const auto now = worker_.time->wall_now();
+    const auto& life = got.value->life();
+    const auto& content = got.value->content();
+    const bool unchanged = etag_matches(head, content.etag);
+    a.status = unchanged ? 304 : 200;
+    if (!unchanged && !content.content_type.empty()) a.add("Content-Type", content.content_type);
+    if (!unchanged && !content.content_encoding.empty()) a.add("Content-Encoding", content.content_encoding);
+    if (!content.etag.empty()) a.add("ETag", content.etag);
+    a.add("Age", std::to_string(life.age(now).count()));
+    const auto left = std::chrono::floor<std::chrono::seconds>(life.freshness_left(now)).count();
+    a.add("Cache-Control", "max-age=" + std::to_string(std::max<std::int64_t>(0, left)));
+    if (!unchanged) a.value = got.value;
+  }
+  a.add("Cache-Status", status);
+  return a;
+}
+
+void data_api::count(engine::route_stats& stats, read_result result, runtime::steady_time started) {
+  stats.results[static_cast<std::size_t>(result)].add();
+  stats.latency.observe(worker_.time->now() - started);
+}
+
+task<answer> data_api::put_key(service_ptr s, const request& r, const found_route& found, std::string key) {
+  if (!found.route->put) co_return not_allowed(found.route->load ? "GET, HEAD, DELETE" : "GET, HEAD");
+  if (r.body.size() > found.route->rules.max_value) co_return problem(problems::too_large, "the value is larger than max_value");
+  if (r.head.content_type.size() > 255) co_return problem(problems::bad_request, "the Content-Type is longer than 255 bytes");
+  const bool done = co_await s->cache->put(*found.route, std::move(key), std::string(r.head.content_type), r.body);
+  co_return done ? no_content() : store_is_down();
+}
+
+task<answer> data_api::delete_key(service_ptr s, const found_route& found, std::string key) {
+  // With forwarded headers a key has variants, one per set of header values; they go too.
+  if (!found.route->forward_headers.empty()) {
+    const auto variants = co_await s->cache->invalidate_matching(proto::glob_escape(key) + std::string(1, '\0') + "*");
+    if (!variants) co_return store_is_down();
+  }
+  const auto removed = co_await s->cache->invalidate(std::vector<std::string>(1, std::move(key)));
+  co_return removed ? no_content() : store_is_down();
+}
+
+}  // namespace asidecar::http

@@ -1,0 +1,58 @@
+// The data API: /v1/keys, /v1/mget, /v1/invalidate. One handler per worker thread; the configuration it serves can be replaced
+// between requests, and requests under way finish on the one they began with.
+#pragma once
+
+#include <memory>
+
+#include "daemon/engine/cache.hpp"
+#include "daemon/http/admission.hpp"
+#include "daemon/http/session.hpp"
+
+namespace asidecar::http {
+
+// What a request is served with. Immutable but for the cache's own doings.
+struct data_service {
+  std::shared_ptr<engine::cache> cache;
+  std::shared_ptr<const admission> who;
+  std::string prefix;  // of Redis names; empty without a store
+};
+
+class data_api final : public request_handler {
+ public:
+  data_api(runtime::worker& w, engine::route_stats& unrouted) : worker_(w), unrouted_(unrouted) {}
+
+  void serve_with(std::shared_ptr<const data_service> service) { service_ = std::move(service); }
+
+  bool answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) override;
+  std::optional<answer> refuse(const request& r, std::uint64_t& body_bytes_max) override;
+  task<answer> handle(const request& r) override;
+
+ private:
+  using service_ptr = std::shared_ptr<const data_service>;
+  struct found_route {
+    const engine::route* route = nullptr;
+    core::captures captures;
+    std::optional<answer> problem;  // no route, or a key that cannot be
+  };
+  found_route find_route(const data_service& s, std::string_view key) const;
+  engine::read_request read_request_for(const found_route& found, std::string_view key, const proto::request_head& head) const;
+
+  task<answer> handle_key(service_ptr s, const request& r);
+  task<answer> get_key(service_ptr s, const request& r, const found_route& found, std::string key);
+  task<answer> put_key(service_ptr s, const request& r, const found_route& found, std::string key);
+  task<answer> delete_key(service_ptr s, const found_route& found, std::string key);
+  task<answer> mget(service_ptr s, const request& r);
+  task<answer> invalidate(service_ptr s, const request& r);
+  answer answer_for(const proto::request_head& head, const engine::read_answer& got) const;
+  void count(engine::route_stats& stats, engine::read_result result, runtime::steady_time started);
+
+  struct gathering;
+  task<void> gather(std::shared_ptr<gathering> all);
+  task<void> gather_one(service_ptr s, std::string key, std::string& out, const proto::request_head& head);
+
+  runtime::worker& worker_;
+  engine::route_stats& unrouted_;
+  service_ptr service_;
+};
+
+}  // namespace asidecar::http

@@ -1,0 +1,22 @@
+// What a key must be, whatever route it takes.
+#pragma once
+
+#include <string_view>
+
+#include "proto/text.hpp"
+
+namespace asidecar::http {
+
+inline constexpr std::string_view keys_path = "/v1/keys/";
+inline constexpr std::size_t key_bytes_max = 1024;
+
+// What is wrong with a decoded key, or null.
+inline const char* wrong_with_key(std::string_view key) noexcept {
+  if (key.empty()) return "the key is empty";
+  if (key.size() > key_bytes_max) return "the key is longer than 1 KiB";
+  if (key.find('\0') != std::string_view::npos) return "the key holds a NUL byte";
+  if (!proto::valid_utf8(key)) return "the key is not valid UTF-8";
+  return nullptr;
+}
+
+}  // namespace asidecar::http

@@ -1,0 +1,80 @@
+// One thread's share of a listening API: its sessions, and the listening sockets it accepts from, which all threads share.
+#pragma once
+
+#include <boost/intrusive/list.hpp>
+#include <atomic>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "config/addresses.hpp"
+#include "daemon/http/answer.hpp"
+#include "daemon/http/session.hpp"
+#include "daemon/observe/metrics.hpp"
+#include "daemon/runtime/worker.hpp"
+
+namespace asidecar::http {
+
+// A bound and listening socket. Throws std::runtime_error naming the address and what is wrong.
+class listener {
+ public:
+  explicit listener(const std::string& address);
+  ~listener();
+  listener(const listener&) = delete;
+  listener& operator=(const listener&) = delete;
+  int fd() const noexcept { return fd_; }
+  bool over_tcp() const noexcept { return unix_path_.empty(); }
+
+ private:
+  int fd_ = -1;
+  std::string unix_path_;
+};
+
+// Connections of all threads together.
+struct connection_limit {
+  std::uint32_t max;
+  std::atomic<std::uint32_t> open{0};
+};
+
+class server {
+ public:
+  static constexpr std::size_t buffer_bytes = 16 * 1024;  // a head fits, and no more is read ahead
+
+  server(runtime::worker& w, std::vector<std::shared_ptr<listener>> listeners, request_handler& handler, connection_limit& limit,
+         observe::server_stats& stats);
+  ~server();
+
+  void start();
+  void drain();                                          // stops accepting; idle connections close
+  task<void> drained(runtime::steady_time deadline);     // all sessions are gone, or the time has come
+
+  // For sessions.
+  runtime::worker& worker() noexcept { return worker_; }
+  request_handler& handler() noexcept { return handler_; }
+  observe::server_stats& stats() noexcept { return stats_; }
+  bool draining() const noexcept { return draining_; }
+  std::string_view date() { return date_.at(worker_.time->wall_now()); }
+  std::string& scratch() noexcept { return scratch_; }
+  std::unique_ptr<char[]> borrow_buffer();
+  void give_back(std::unique_ptr<char[]> buffer);
+  void remove(session& s);
+
+ private:
+  class acceptor;
+  void accept_from(const listener& from);
+
+  runtime::worker& worker_;
+  std::vector<std::shared_ptr<listener>> listeners_;
+  request_handler& handler_;
+  connection_limit& limit_;
+  observe::server_stats& stats_;
+  std::vector<std::unique_ptr<acceptor>> acceptors_;
+  std::unordered_map<session*, std::unique_ptr<session>> sessions_;
+  std::vector<std::unique_ptr<char[]>> buffers_;
+  std::string scratch_;
+  date_line date_;
+  bool draining_ = false;
+};
+
+}  // namespace asidecar::http

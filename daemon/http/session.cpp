@@ -1,0 +1,337 @@
+#include "daemon/http/session.hpp"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "daemon/http/server.hpp"
+
+namespace asidecar::http {
+namespace {
+
+namespace problems = proto::problems;
+using std::chrono::seconds;
+
+constexpr seconds read_deadline{10};
+constexpr seconds idle_deadline{75};
+constexpr seconds write_deadline{10};
+constexpr seconds linger_deadline{2};
+constexpr std::size_t copy_below = 16 * 1024;   // smaller bodies are copied behind their head
+constexpr std::size_t answers_per_write = 64 * 1024;
+
+}  // namespace
+
+session::session(server& owner, int fd, bool over_tcp) : server_(owner), fd_(fd), watching_(EPOLLIN) {
+  request_.over_tcp = over_tcp;
+  server_.worker().sockets.add(fd_, *this, watching_);
+  server_.worker().timeouts.add(*this);
+  set_due(read_deadline);
+}
+
+session::~session() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void session::on_ready(std::uint32_t events) {
+  if (state_ == state::dead) return;
+  if ((events & EPOLLOUT) != 0) {
+    flush_pending();
+    if (state_ == state::dead || !pending_.empty()) return;
+    if (state_ == state::reading_head || state_ == state::reading_body) process();
+    if (state_ == state::dead) return;
+  }
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_some();
+}
+
+void session::read_some() {
+  if (state_ == state::lingering) {
+    char sink[4096];
+    const auto n = ::recv(fd_, sink, sizeof sink, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) close();
+    return;
+  }
+  if (!buffer_) buffer_ = server_.borrow_buffer();
+  if (end_ == server::buffer_bytes) return watch(watching_ & ~std::uint32_t(EPOLLIN));  // until the request under way is done
+  const auto n = ::recv(fd_, buffer_.get() + end_, server::buffer_bytes - end_, MSG_DONTWAIT);
+  if (n < 0) {
+    if (errno == EAGAIN || errno == EINTR) return;
+    return close();
+  }
+  if (n == 0) {
+    eof_ = true;
+    if (state_ == state::handling || !pending_.empty()) return watch(watching_ & ~std::uint32_t(EPOLLIN));  // half-closed: the answer still goes out
+    return close();
+  }
+  end_ += static_cast<std::size_t>(n);
+  if (state_ != state::handling && pending_.empty()) process();
+}
+
+// Answers whatever is complete in the buffer, in order, until something has to wait.
+void session::process() {
+  if (in_process_) return;
+  in_process_ = true;
+  auto& out = server_.scratch();
+  out.clear();
+  while (pending_.empty()) {
+    if (state_ == state::reading_body) take_body();
+    else if (state_ != state::reading_head || !take_head()) break;
+    if (out.size() >= answers_per_write) {
+      send(out, {});
+      out.clear();
+    }
+    if (state_ == state::reading_body && begin_ == end_) break;
+  }
+  in_process_ = false;
+  if (state_ == state::dead) return;
+  if (!out.empty()) send(out, {});
+  out.clear();
+  if (state_ == state::dead || state_ == state::lingering) return;
+  if (close_after_write_ && pending_.empty() && state_ == state::reading_head) return close();
+  compact();
+  if ((state_ == state::reading_head || state_ == state::reading_body) && pending_.empty() && eof_) return close();
+  if (!eof_ && end_ < server::buffer_bytes && (watching_ & EPOLLIN) == 0) watch(watching_ | EPOLLIN);
+}
+
+// One request off the buffer. False: nothing more to do now.
+bool session::take_head() {
+  if (close_after_write_) return false;
+  const std::string_view bytes(buffer_.get() + begin_, end_ - begin_);
+  auto& r = request_;
+  const bool first_bytes = scanned_ == 0;
+  const auto result = proto::parse_request_head(bytes, r.head, scanned_);
+  switch (result.state) {
+    case proto::head_state::complete: break;
+    case proto::head_state::incomplete:
+      if (bytes.empty()) set_due(idle_deadline);
+      else if (first_bytes) set_due(read_deadline);
+      return false;
+    case proto::head_state::bad:
+      server_.stats().bad_requests.add();
+      fail(problems::bad_request, result.reason);
+      return false;
+    case proto::head_state::target_too_long: fail(problems::uri_too_long, "the request target is longer than 8 KiB"); return false;
+    case proto::head_state::too_large: fail(problems::headers_too_large, "the request's header block is larger than 16 KiB or has more than 100 fields"); return false;
+  }
+  const bool body = r.head.chunked || r.head.content_length.value_or(0) > 0;
+  if (!body && server_.handler().answer_now(r, server_.date(), want_keep_alive(), server_.scratch())) {
+    begin_ += r.head.size;
+    if (!want_keep_alive()) close_after_write_ = true;
+    return !close_after_write_;
+  }
+  if (r.head.unknown_expectation) {
+    fail(problems::expectation_failed, "the only Expect that is understood is 100-continue");
+    return false;
+  }
+  body_max_ = 0;
+  if (auto refused = server_.handler().refuse(r, body_max_)) {
+    const bool keep = !body && want_keep_alive() && !refused->close;
+    begin_ += r.head.size;
+    send_answer(*refused, keep);
+    if (!keep) linger();
+    return keep;
+  }
+  if (!body) {
+    start_handling();
+    return false;
+  }
+  if (r.head.content_length.value_or(0) > body_max_) {
+    fail(problems::too_large, "the body is larger than allowed here");
+    return false;
+  }
+  head_copy_.assign(bytes.substr(0, r.head.size));
+  std::size_t scanned = 0;
+  proto::parse_request_head(head_copy_, r.head, scanned);
+  begin_ += r.head.size;
+  body_left_ = r.head.content_length.value_or(0);
+  if (r.head.chunked) chunks_ = std::make_unique<proto::chunked_decoder>();
+  state_ = state::reading_body;
+  set_due(read_deadline);
+  if (r.head.expect_continue && r.head.http_1_1) server_.scratch().append("HTTP/1.1 100 Continue\r\n\r\n");
+  return true;
+}
+
+bool session::append_to_body(std::string_view piece) {
+  if (piece.size() > body_max_ - request_.body.size()) return false;
+  request_.body.append(piece);
+  return true;
+}
+
+void session::take_body() {
+  std::string_view bytes(buffer_.get() + begin_, end_ - begin_);
+  bool fits = true;
+  bool done = false;
+  if (chunks_) {
+    const auto before = bytes.size();
+    const auto result = chunks_->feed(bytes, [&](std::string_view piece) { fits = fits && append_to_body(piece); });
+    begin_ += before - bytes.size();
+    if (result == proto::chunked_decoder::state::bad) {
+      server_.stats().bad_requests.add();
+      return fail(problems::bad_request, "the chunked body is malformed");
+    }
+    done = result == proto::chunked_decoder::state::done;
+  } else {
+    const auto piece = bytes.substr(0, std::min<std::uint64_t>(body_left_, bytes.size()));
+    fits = append_to_body(piece);
+    begin_ += piece.size();
+    body_left_ -= piece.size();
+    done = body_left_ == 0;
+  }
+  if (!fits) return fail(problems::too_large, "the body is larger than allowed here");
+  compact();
+  if (!done) return;
+  chunks_.reset();
+  start_handling();
+}
+
+void session::start_handling() {
+  state_ = state::handling;
+  due = runtime::steady_time::max();
+  server_.worker().tasks.spawn(run());
+}
+
+task<void> session::run() {
+  const auto a = co_await server_.handler().handle(request_);
+  if (state_ == state::dead) {  // the client went away; the socket is closed already
+    server_.remove(*this);
+    co_return;
+  }
+  state_ = state::reading_head;
+  const bool keep = want_keep_alive() && !a.close;
+  send_answer(a, keep);
+  if (state_ == state::dead) co_return;
+  if (head_copy_.empty()) begin_ += request_.head.size;
+  head_copy_.clear();
+  std::string().swap(request_.body);
+  after_answer(keep);
+}
+
+void session::after_answer(bool keep_alive) {
+  if (!keep_alive) close_after_write_ = true;
+  if (!pending_.empty()) return;  // flush_pending goes on
+  if (close_after_write_) return close();
+  process();
+}
+
+void session::send_answer(const answer& a, bool keep_alive) {
+  auto& out = server_.scratch();
+  if (!in_process_) out.clear();
+  append_head(out, a, server_.date(), request_.head.http_1_1, keep_alive);
+  const bool body = has_body(a.status) && request_.head.method != proto::http_method::head;
+  send(out, body ? a.body() : std::string_view());
+  out.clear();
+}
+
+void session::fail(const proto::problem_type& type, std::string_view detail) {
+  request_.head.method = proto::http_method::get;  // errors before the method is trusted always have a body
+  send_answer(problem(type, detail), false);
+  if (state_ != state::dead) linger();
+}
+
+void session::send(std::string_view head, std::string_view body) {
+  if (state_ == state::dead) return;
+  if (!pending_.empty()) {
+    pending_.append(head).append(body);
+    return;
+  }
+  iovec parts[2] = {{const_cast<char*>(head.data()), head.size()}, {const_cast<char*>(body.data()), body.size()}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = body.empty() ? 1 : 2;
+  auto n = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n < 0 && errno != EAGAIN && errno != EINTR) return close();
+  auto sent = static_cast<std::size_t>(std::max<ssize_t>(n, 0));
+  if (sent == head.size() + body.size()) return;
+  if (sent < head.size()) pending_.append(head.substr(sent));
+  pending_.append(body.substr(sent > head.size() ? sent - head.size() : 0));
+  set_due(write_deadline);
+  watch(watching_ | EPOLLOUT);
+}
+
+void session::flush_pending() {
+  const auto n = ::send(fd_, pending_.data(), pending_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (n < 0) {
+    if (errno == EAGAIN || errno == EINTR) return;
+    return close();
+  }
+  pending_.erase(0, static_cast<std::size_t>(n));
+  if (n > 0) set_due(write_deadline);
+  if (!pending_.empty()) return;
+  std::string().swap(pending_);
+  std::uint32_t events = watching_ & ~std::uint32_t(EPOLLOUT);
+  if (!eof_) events |= EPOLLIN;
+  watch(events);
+  if (state_ == state::lingering) return linger();
+  if (close_after_write_ && state_ != state::handling) return close();
+  set_due(idle_deadline);
+}
+
+// The client may still be sending what will not be read; closing now would reset the connection and lose the answer.
+void session::linger() {
+  state_ = state::lingering;
+  if (!pending_.empty()) return;
+  ::shutdown(fd_, SHUT_WR);
+  set_due(linger_deadline);
+  begin_ = end_ = 0;
+  if (buffer_) server_.give_back(std::move(buffer_));
+  watch(EPOLLIN);
+}
+
+void session::close() {
+  if (state_ == state::dead) return;
+  const bool handled = state_ == state::handling;
+  state_ = state::dead;
+  due = runtime::steady_time::max();
+  server_.worker().sockets.remove(fd_);
+  ::close(fd_);
+  fd_ = -1;
+  if (!handled) server_.remove(*this);
+}
+
+void session::on_deadline() {
+  switch (state_) {
+    case state::reading_head:
+      if (pending_.empty() && end_ > begin_) return fail(problems::timeout, "the request's header did not arrive within 10 s");
+      return close();
+    case state::reading_body: return fail(problems::timeout, "the request's body did not arrive within 10 s");
+    case state::handling:
+    case state::lingering: return close();
+    case state::dead: return;
+  }
+}
+
+void session::drain() {
+  draining_ = true;
+  if (state_ == state::lingering || (state_ == state::reading_head && begin_ == end_ && pending_.empty())) close();
+}
+
+void session::refuse_connection(answer a) {
+  request_.head.method = proto::http_method::get;
+  send_answer(a, false);
+  if (state_ != state::dead) linger();
+}
+
+void session::watch(std::uint32_t events) {
+  if (events == watching_ || fd_ < 0) return;
+  watching_ = events;
+  server_.worker().sockets.change(fd_, *this, events);
+}
+
+void session::compact() {
+  if (!buffer_ || state_ == state::handling) return;
+  if (begin_ == end_) {
+    begin_ = end_ = 0;
+    if (state_ == state::reading_head) server_.give_back(std::move(buffer_));
+  } else if (begin_ > 0) {
+    std::memmove(buffer_.get(), buffer_.get() + begin_, end_ - begin_);
+    end_ -= begin_;
+    begin_ = 0;
+  }
+}
+
+void session::set_due(seconds from_now) { due = server_.worker().time->now() + from_now; }
+
+bool session::want_keep_alive() const { return request_.head.keep_alive && !draining_ && !server_.draining(); }
+
+}  // namespace asidecar::http

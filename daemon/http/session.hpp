@@ -1,0 +1,96 @@
+// One client connection: reads requests off a socket, has them handled, writes the answers in order. Its own state machine on
+// the thread's poller; a coroutine runs only for what cannot be answered at once. A read buffer is held only while there are
+// bytes in it. One thread only; owned by its server.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "daemon/http/answer.hpp"
+#include "daemon/runtime/worker.hpp"
+#include "proto/chunked.hpp"
+#include "proto/http_head.hpp"
+
+namespace asidecar::http {
+
+using runtime::task;
+
+struct request {
+  proto::request_head head;  // views stay valid while the request is handled
+  std::string body;
+  bool over_tcp = true;
+};
+
+// What a server does with requests. Used on one thread.
+class request_handler {
+ public:
+  virtual ~request_handler() = default;
+
+  // Appends a complete answer (head and body) when it needs no waiting. `date` is a whole Date line. Only for requests without body.
+  virtual bool answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) = 0;
+  // Before a body is read: an answer that refuses the request, or how large the body may be.
+  virtual std::optional<answer> refuse(const request& r, std::uint64_t& body_bytes_max) = 0;
+  virtual task<answer> handle(const request& r) = 0;
+};
+
+class server;
+
+class session final : public runtime::poller::watched, public runtime::deadlines::entry {
+ public:
+  session(server& owner, int fd, bool over_tcp);
+  ~session() override;
+
+  void on_ready(std::uint32_t events) override;
+  void on_deadline() override;
+  void drain();   // no further request after the one under way
+  void refuse_connection(answer a);  // answers without reading anything
+
+ private:
+  enum class state : std::uint8_t {
+    reading_head,
+    reading_body,
+    handling,   // a coroutine has the request
+    lingering,  // answered and shut down for writing; what still comes is dropped
+    dead,       // the socket is closed; waits for its coroutine, if there is one
+  };
+
+  void read_some();
+  void process();
+  bool take_head();
+  void take_body();
+  bool append_to_body(std::string_view piece);
+  void start_handling();
+  task<void> run();
+  void send_answer(const answer& a, bool keep_alive);
+  void fail(const proto::problem_type& type, std::string_view detail);
+  void send(std::string_view head, std::string_view body);
+  void flush_pending();
+  void after_answer(bool keep_alive);
+  void linger();
+  void close();
+  void watch(std::uint32_t events);
+  void compact();
+  void set_due(std::chrono::seconds from_now);
+  bool want_keep_alive() const;
+
+  server& server_;
+  int fd_;
+  state state_ = state::reading_head;
+  bool eof_ = false;
+  bool draining_ = false;
+  bool close_after_write_ = false;
+  bool in_process_ = false;
+  std::uint32_t watching_;
+  std::unique_ptr<char[]> buffer_;  // from the server's pool
+  std::size_t begin_ = 0;           // unread bytes are [begin_, end_)
+  std::size_t end_ = 0;
+  std::size_t scanned_ = 0;
+  request request_;
+  std::string head_copy_;           // the head of a request with a body, so that the buffer is free for the body
+  std::uint64_t body_left_ = 0;
+  std::uint64_t body_max_ = 0;
+  std::unique_ptr<proto::chunked_decoder> chunks_;
+  std::string pending_;             // written later: the peer does not read
+};
+
+}  // namespace asidecar::http

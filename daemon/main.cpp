@@ -1,0 +1,3 @@
+#include "daemon/app/cli.hpp"
+
+int main(int argc, char** argv) { return asidecar::app::run_cli(argc, argv); }

@@ -1,0 +1,245 @@
+#include "daemon/redis/connection.hpp"
+
+#include <boost/asio/connect.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/write.hpp>
+
+namespace asidecar::redis {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr milliseconds pause_min{50};
+constexpr milliseconds pause_max{1000};
+constexpr std::size_t waiting_max = 100'000;
+constexpr std::size_t out_bytes_max = 64U << 20;
+
+using resolver = asio::ip::basic_resolver<asio::ip::tcp, runtime::io_executor>;
+
+}  // namespace
+
+connection::connection(runtime::worker& w, config::redis_url url, milliseconds timeout, std::size_t reply_max,
+                       engine::store_stats& stats, engine::event_sink& events)
+    : worker_(w), url_(std::move(url)), timeout_(timeout), reply_max_(reply_max), stats_(stats), events_(events),
+      socket_(w.executor()), due_timer_(w.executor()), pause_(w.time->make_alarm()) {}
+
+void connection::start() { worker_.tasks.spawn(live(shared_from_this())); }
+
+void connection::stop() {
+  if (state_ == state::stopped) return;
+  state_ = state::stopped;
+  error_code ignored;
+  socket_.close(ignored);
+  due_timer_.cancel();
+  pause_->ring();
+  fail_all();
+}
+
+task<void> connection::live(std::shared_ptr<connection> self) {
+  milliseconds pause = pause_min;
+  while (state_ != state::stopped) {
+    state_ = state::connecting;
+    trouble_.clear();
+    const auto ec = co_await open();
+    if (state_ == state::stopped) break;
+    if (!ec) {
+      replies_.emplace(reply_max_);
+      worker_.tasks.spawn(handshake(self));
+      co_await read_replies();
+      if (state_ == state::stopped) break;
+    }
+    const bool was_up = state_ == state::up;
+    if (was_up) pause = pause_min;
+    lose(!trouble_.empty() ? std::string_view(trouble_) : ec ? std::string_view("cannot connect") : std::string_view("connection lost or too slow"));
+    co_await pause_->wait_until(worker_.time->now() + milliseconds(1 + static_cast<std::int64_t>(static_cast<double>(pause.count()) * (0.5 + 0.5 * worker_.random->unit()))));
+    pause = std::min(pause * 2, pause_max);
+    stats_.reconnects.add();
+  }
+}
+
+task<error_code> connection::open() {
+  error_code ignored;
+  socket_.close(ignored);
+  timer limit(worker_.executor(), std::max(timeout_, milliseconds(1000)));
+  if (!url_.unix_path.empty()) {
+    auto [ec] = co_await socket_.async_connect(asio::local::stream_protocol::endpoint(url_.unix_path), runtime::as_result);
+    if (!ec) socket_.non_blocking(true, ec);
+    co_return ec;
+  }
+  resolver names(worker_.executor());
+  limit.async_wait([&](error_code ec) {
+    if (ec) return;
+    names.cancel();
+    error_code e;
+    socket_.close(e);
+  });
+  auto [resolved, results] = co_await names.async_resolve(url_.host, std::to_string(url_.port), runtime::as_result);
+  if (resolved) co_return resolved;
+  error_code ec = asio::error::host_not_found;
+  for (const auto& entry : results) {
+    if (state_ == state::stopped) co_return asio::error::operation_aborted;
+    socket_.close(ignored);
+    auto [connected] = co_await socket_.async_connect(entry.endpoint(), runtime::as_result);
+    ec = connected;
+    if (!ec) break;
+  }
+  if (!ec) socket_.set_option(asio::ip::tcp::no_delay(true), ec);
+  if (!ec) socket_.non_blocking(true, ec);
+  co_return ec;
+}
+
+task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> self) {
+  bool fine = true;
+  if (!url_.password.empty())
+    fine = co_await greet(url_.user.empty() ? words_of("AUTH", url_.password) : words_of("AUTH", url_.user, url_.password));
+  if (fine && url_.db != 0) fine = co_await greet(words_of("SELECT", std::to_string(url_.db)));
+  if (fine) fine = co_await greet(words_of("PING"));
+  if (state_ != state::connecting) co_return;
+  if (!fine) {
+    error_code ignored;
+    socket_.close(ignored);  // read_replies ends, and with it this attempt
+    co_return;
+  }
+  state_ = state::up;
+  stats_.up = true;
+  events_.event(said_down_ ? engine::severity::warn : engine::severity::debug, "redis is back");
+  said_down_ = false;
+}
+
+task<bool> connection::greet(std::vector<std::string> words) {
+  const std::vector<std::string_view> views(words.begin(), words.end());
+  call c;
+  queue(c, views);
+  const auto answer = co_await c.wait();
+  if (answer && answer->is_error()) trouble_ = words.front() + " was refused: " + answer->text.substr(0, 100);
+  co_return answer && !answer->is_error();
+}
+
+void connection::send(call& c, std::span<const std::string_view> words) {
+  if (state_ != state::up || waiting_.size() >= waiting_max || out_.size() + writing_.size() >= out_bytes_max) {
+    c.done_.set(std::nullopt);
+    return;
+  }
+  queue(c, words);
+}
+
+void connection::queue(call& c, std::span<const std::string_view> words) {
+  stats_.commands.add();
+  proto::append_command(out_, words);
+  c.due_ = worker_.time->now() + timeout_;
+  waiting_.push_back(&c);
+  if (!watching_) watch();
+  if (flush_posted_) return;
+  flush_posted_ = true;
+  asio::post(worker_.executor(), [self = shared_from_this()] { self->flush(); });
+}
+
+task<reply> connection::run(std::vector<std::string> words) {
+  const std::vector<std::string_view> views(words.begin(), words.end());
+  call c;
+  send(c, views);
+  co_return co_await c.wait();
+}
+
+void connection::flush() {
+  flush_posted_ = false;
+  if (!writing_.empty() || out_.empty() || !socket_.is_open()) return;
+  error_code ec;
+  const auto n = socket_.write_some(asio::buffer(out_), ec);
+  if (ec && ec != asio::error::would_block) {
+    out_.clear();
+    error_code ignored;
+    socket_.close(ignored);
+    return;
+  }
+  if (n == out_.size()) {
+    out_.clear();
+    return;
+  }
+  writing_.assign(out_, n);
+  out_.clear();
+  write_rest();
+}
+
+void connection::write_rest() {
+  asio::async_write(socket_, asio::buffer(writing_), [self = shared_from_this()](error_code ec, std::size_t) {
+    self->writing_.clear();
+    if (!ec) self->flush();
+  });
+}
+
+task<void> connection::read_replies() {
+  std::vector<char> buffer(16 * 1024);
+  for (;;) {
+    auto [ec, n] = co_await socket_.async_read_some(asio::buffer(buffer), runtime::as_result);
+    if (ec) co_return;
+    if (!replies_->feed({buffer.data(), n}) || !deliver()) {
+      trouble_ = "a reply that is not RESP";
+      co_return;
+    }
+  }
+}
+
+bool connection::deliver() {
+  proto::resp_value value;
+  for (;;) {
+    switch (replies_->next(value)) {
+      case proto::resp_reader::state::need_more: return true;
+      case proto::resp_reader::state::broken: return false;
+      case proto::resp_reader::state::reply: break;
+    }
+    if (waiting_.empty()) return false;
+    auto* c = waiting_.front();
+    waiting_.pop_front();
+    if (value.is_error()) stats_.errors.add();
+    c->done_.set(std::move(value));
+  }
+}
+
+// One timer for the whole queue: it sleeps until the oldest call is due.
+void connection::watch() {
+  if (waiting_.empty() || state_ == state::stopped) return;
+  watching_ = true;
+  due_timer_.expires_at(waiting_.front()->due_);
+  due_timer_.async_wait([self = shared_from_this()](error_code ec) {
+    self->watching_ = false;
+    if (ec || self->waiting_.empty()) return;
+    if (self->waiting_.front()->due_ > self->worker_.time->now()) return self->watch();
+    self->stats_.timeouts.add();
+    self->trouble_ = "no reply within store.timeout";
+    error_code ignored;
+    self->socket_.close(ignored);
+    // From here on nobody waits for Redis, also before the reader has noticed.
+    self->fail_all();
+  });
+}
+
+void connection::fail_all() {
+  if (state_ == state::up) {
+    state_ = state::down;
+    stats_.up = false;
+  }
+  out_.clear();
+  auto failed = std::move(waiting_);
+  waiting_.clear();
+  for (auto* c : failed) c->done_.set(std::nullopt);
+}
+
+void connection::lose(std::string_view why) {
+  if (state_ != state::stopped) state_ = state::down;
+  stats_.up = false;
+  error_code ignored;
+  socket_.close(ignored);
+  fail_all();
+  if (!said_down_) events_.event(engine::severity::warn, "redis is away", {{"why", why}});
+  said_down_ = true;
+}
+
+task<void> connection::wait_up(runtime::steady_time deadline) {
+  const auto bell = worker_.time->make_alarm();
+  while (!up() && !said_down_ && worker_.time->now() < deadline)
+    co_await bell->wait_until(worker_.time->now() + milliseconds(1));
+}
+
+}  // namespace asidecar::redis

@@ -1,0 +1,109 @@
+// One pipelined connection to Redis. All commands queued in one turn of the loop leave in one write; replies come back in
+// order. A reply that is later than the timeout means that everything behind it is too: the connection is given up, and until
+// it is back every call answers "away" at once. One thread only. Owns itself through its coroutines: call stop().
+#pragma once
+
+#include <boost/asio/basic_stream_socket.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <array>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/addresses.hpp"
+#include "daemon/engine/events.hpp"
+#include "daemon/engine/stats.hpp"
+#include "daemon/runtime/worker.hpp"
+#include "proto/resp.hpp"
+
+namespace asidecar::redis {
+
+using runtime::task;
+using reply = std::optional<proto::resp_value>;  // nullopt: Redis is away
+
+template <class... Words>
+std::vector<std::string> words_of(Words&&... words) {
+  std::vector<std::string> out;
+  (out.emplace_back(std::forward<Words>(words)), ...);
+  return out;
+}
+
+class connection : public std::enable_shared_from_this<connection> {
+ public:
+  connection(runtime::worker& w, config::redis_url url, std::chrono::milliseconds timeout, std::size_t reply_max,
+             engine::store_stats& stats, engine::event_sink& events);
+
+  void start();  // connects, and reconnects, in the background
+  void stop();
+  bool up() const noexcept { return state_ == state::up; }
+
+  // A command on its way; must live until wait() returned. Queue several, then await them: they share one write.
+  class call {
+   public:
+    task<reply> wait() { return done_.wait(); }
+
+   private:
+    friend class connection;
+    runtime::one_shot<reply> done_;
+    runtime::steady_time due_;
+  };
+  void send(call& c, std::span<const std::string_view> words);
+  // Words one by one. No braced lists in coroutines: GCC 12 cannot keep an initializer_list in a coroutine frame.
+  template <class... Words>
+  void send_words(call& c, const Words&... words) {
+    const std::array<std::string_view, sizeof...(Words)> list{std::string_view(words)...};
+    send(c, list);
+  }
+  task<reply> run(std::vector<std::string> words);
+
+  // Returns when up, or at `deadline`.
+  task<void> wait_up(runtime::steady_time deadline);
+
+ private:
+  enum class state : std::uint8_t {
+    down,        // between attempts: calls are refused
+    connecting,  // calls are refused, but for the handshake's own
+    up,
+    stopped,
+  };
+  using socket = asio::basic_stream_socket<asio::generic::stream_protocol, runtime::io_executor>;
+  using timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, runtime::io_executor>;
+
+  task<void> live(std::shared_ptr<connection> self);
+  task<error_code> open();
+  task<void> handshake(std::shared_ptr<connection> self);
+  task<bool> greet(std::vector<std::string> words);
+  task<void> read_replies();
+  bool deliver();
+  void queue(call& c, std::span<const std::string_view> words);
+  void flush();
+  void write_rest();
+  void watch();
+  void fail_all();
+  void lose(std::string_view why);
+
+  runtime::worker& worker_;
+  const config::redis_url url_;
+  const std::chrono::milliseconds timeout_;
+  const std::size_t reply_max_;
+  engine::store_stats& stats_;
+  engine::event_sink& events_;
+
+  state state_ = state::down;
+  socket socket_;
+  timer due_timer_;
+  std::unique_ptr<runtime::alarm> pause_;
+  std::optional<proto::resp_reader> replies_;
+  std::deque<call*> waiting_;  // in the order sent
+  std::string out_;
+  std::string writing_;        // what an earlier, partial write left over
+  bool flush_posted_ = false;
+  bool watching_ = false;
+  bool said_down_ = false;     // one log line per outage
+  std::string trouble_;        // why the last handshake failed
+};
+
+}  // namespace asidecar::redis

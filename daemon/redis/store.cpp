@@ -1,0 +1,240 @@
+#include "daemon/redis/store.hpp"
+
+#include "daemon/core/glob.hpp"
+#include "daemon/engine/compose.hpp"
+#include "proto/redis_keys.hpp"
+#include "proto/text.hpp"
+
+namespace asidecar::redis {
+namespace {
+
+using engine::value_ptr;
+using engine::l2_store;
+
+// Each script names its keys in KEYS, so that it runs on Cluster: value and lock share a slot.
+// Fill: only while the lock is still the caller's (contract 5.4). KEYS: lock, value. ARGV: token, value, ttl in ms.
+constexpr std::string_view fill_script =
+    "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
+    "redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) redis.call('DEL',KEYS[1]) return 1";
+// Release: compare and delete.
+constexpr std::string_view release_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
+constexpr std::string_view renew_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 0";
+
+constexpr std::string_view scan_step = "500";
+
+// Whether a lock's name may be that of a key which matches. A name can be read in two ways (see proto::lock_name); releasing
+// one lock too many only costs a load that is not stored.
+bool lock_may_match(std::string_view lock, std::string_view prefix, std::string_view glob) {
+  const auto open = lock.find('{');
+  const auto close = lock.find('}');
+  if (open == std::string_view::npos || close == std::string_view::npos) return false;
+  const auto matches = [&](std::string_view name) {
+    return name.starts_with(prefix) && core::glob_match(glob, name.substr(prefix.size()));
+  };
+  return matches(lock.substr(open + 1, lock.size() - open - 2)) || matches(lock.substr(close + 1));
+}
+
+class store final : public l2_store {
+ public:
+  store(std::shared_ptr<connection> c, const config::store_settings& s, std::string raw_content_type, runtime::clock& time)
+      : connection_(std::move(c)), prefix_(s.prefix), raw_(s.format == config::value_format::raw),
+        lock_ttl_(std::to_string(s.lock_ttl.count())), raw_content_type_(std::move(raw_content_type)), time_(time) {}
+
+  task<read_outcome> read(std::string_view key) override {
+    const auto name = name_of(key);
+    connection::call value;
+    connection::call ttl;
+    connection_->send_words(value, "GET", name);
+    if (raw_) connection_->send_words(ttl, "PTTL", name);
+    auto got = co_await value.wait();
+    reply left;
+    if (raw_) left = co_await ttl.wait();
+    co_return outcome(std::move(got), left);
+  }
+
+  task<std::vector<read_outcome>> read_many(const std::vector<std::string>& keys) override {
+    std::vector<read_outcome> out;
+    if (raw_) {
+      for (const auto& key : keys) out.push_back(co_await read(key));
+      co_return out;
+    }
+    std::vector<std::string> words{"MGET"};
+    for (const auto& key : keys) words.push_back(name_of(key));
+    auto got = co_await connection_->run(std::move(words));
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      const bool there = got && got->type == proto::resp_value::kind::array && i < got->elements.size();
+      out.push_back(there ? outcome(std::move(got->elements[i]), {}) : read_outcome{});
+    }
+    co_return out;
+  }
+
+  task<lock_outcome> lock(std::string_view key, std::string_view token) override {
+    const auto name = name_of(key);
+    const auto lock_name = proto::lock_name(name);
+    connection::call taken;
+    connection::call value;
+    connection::call ttl;
+    connection_->send_words(taken, "SET", lock_name, token, "NX", "PX", lock_ttl_);
+    connection_->send_words(value, "GET", name);
+    if (raw_) connection_->send_words(ttl, "PTTL", name);
+    const auto won = co_await taken.wait();
+    auto got = co_await value.wait();
+    reply left;
+    if (raw_) left = co_await ttl.wait();
+    if (!won || won->is_error() || !got) co_return lock_outcome{};
+    lock_outcome out{won->is_ok() ? lock_state::won : lock_state::busy, outcome(std::move(got), left).found};
+    co_return out;
+  }
+
+  task<bool> renew(std::string_view key, std::string_view token) override {
+    co_return succeeded(co_await script(renew_script, words_of(proto::lock_name(name_of(key))), words_of(token, lock_ttl_)));
+  }
+
+  task<void> release(std::string_view key, std::string_view token) override {
+    co_await script(release_script, words_of(proto::lock_name(name_of(key))), words_of(token));
+  }
+
+  task<fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) override {
+    const auto name = name_of(key);
+    if (raw_ && value->life().negative) {  // a plain body has no way to say "no such record"
+      co_await release(key, token);
+      co_return fill_outcome::fenced;
+    }
+    const auto done = co_await script(fill_script, words_of(proto::lock_name(name), name), words_of(token, wire_form(*value), ttl_of(*value, now)));
+    if (!done || done->is_error()) co_return fill_outcome::down;
+    co_return done->integer == 1 ? fill_outcome::stored : fill_outcome::fenced;
+  }
+
+  task<bool> put(std::string_view key, value_ptr value, core::wall_time now) override {
+    const auto name = name_of(key);
+    const auto lock_name = proto::lock_name(name);
+    const auto bytes = wire_form(*value);
+    const auto ttl = ttl_of(*value, now);
+    connection::call unlocked;
+    connection::call stored;
+    connection_->send_words(unlocked, "DEL", lock_name);
+    connection_->send_words(stored, "SET", name, bytes, "PX", ttl);
+    const auto first = co_await unlocked.wait();
+    const auto second = co_await stored.wait();
+    co_return first && !first->is_error() && second && second->is_ok();
+  }
+
+  task<std::optional<std::uint64_t>> remove(const std::vector<std::string>& keys) override {
+    std::uint64_t removed = 0;
+    for (std::size_t from = 0; from < keys.size(); from += 500) {
+      std::vector<std::string> names;
+      for (std::size_t i = from; i < std::min(keys.size(), from + 500); ++i) names.push_back(name_of(keys[i]));
+      const auto n = co_await remove_names(names);
+      if (!n) co_return std::nullopt;
+      removed += *n;
+    }
+    co_return removed;
+  }
+
+  // Locks of matching keys that hold no value yet go too: their loads began before.
+  task<std::optional<std::uint64_t>> remove_matching(std::string_view glob) override {
+    std::string values = proto::glob_escape(prefix_);
+    values.append(glob);
+    const auto locks = co_await unlink_scanned(proto::glob_escape(proto::internal_namespace) + "lock:{*", glob);
+    if (!locks) co_return std::nullopt;
+    co_return co_await unlink_scanned(values, {});
+  }
+
+ private:
+  std::string name_of(std::string_view key) const { return std::string(prefix_).append(key); }
+  std::string ttl_of(const engine::value& v, core::wall_time now) const {
+    const auto keep = raw_ ? v.life().freshness_left(now) : engine::keep_for(v, now);
+    return std::to_string(std::max<std::int64_t>(1, keep.count()));
+  }
+  std::string wire_form(const engine::value& v) const { return raw_ ? std::string(v.body()) : v.bytes(); }
+  static bool succeeded(const reply& r) { return r && !r->is_error() && r->integer == 1; }
+
+  read_outcome outcome(reply got, const reply& ttl) const {
+    if (!got) return {};
+    read_outcome out{true, nullptr};
+    // Another type at that name (WRONGTYPE) is a foreign value: a miss.
+    if (got->type != proto::resp_value::kind::bulk) return out;
+    out.found = raw_ ? from_raw(std::move(got->text), ttl) : engine::value::decode(std::move(got->text));
+    return out;
+  }
+
+  // A plain body knows only what is left of its life; an absent TTL means that its writer set none.
+  value_ptr from_raw(std::string body, const reply& ttl) const {
+    constexpr std::int64_t forever_ms = std::int64_t(365) * 24 * 3600 * 1000;
+    if (!ttl || ttl->integer == -2) return nullptr;
+    proto::record r;
+    const auto etag = proto::make_etag(raw_content_type_, body);
+    r.body = body;
+    r.etag = etag;
+    r.content_type = raw_content_type_;
+    r.created_ms = time_.wall_now().time_since_epoch().count();
+    r.fresh_ms = ttl->integer < 0 ? forever_ms : ttl->integer;
+    return engine::value::encode(r);
+  }
+
+  task<reply> script(std::string_view text, std::vector<std::string> keys, std::vector<std::string> arguments) {
+    std::vector<std::string> words{"EVAL", std::string(text), std::to_string(keys.size())};
+    std::move(keys.begin(), keys.end(), std::back_inserter(words));
+    std::move(arguments.begin(), arguments.end(), std::back_inserter(words));
+    return connection_->run(std::move(words));
+  }
+
+  task<std::optional<std::uint64_t>> remove_names(const std::vector<std::string>& names) {
+    std::vector<std::string> locks{"UNLINK"};
+    std::vector<std::string> values{"UNLINK"};
+    for (const auto& name : names) {
+      locks.push_back(proto::lock_name(name));
+      values.push_back(name);
+    }
+    // Locks first: between the two a fill finds no lock, and after both no value is left.
+    const std::vector<std::string_view> lock_words(locks.begin(), locks.end());
+    const std::vector<std::string_view> value_words(values.begin(), values.end());
+    connection::call unlocked;
+    connection::call removed;
+    connection_->send(unlocked, lock_words);
+    connection_->send(removed, value_words);
+    const auto first = co_await unlocked.wait();
+    const auto second = co_await removed.wait();
+    if (!first || first->is_error() || !second || second->is_error()) co_return std::nullopt;
+    co_return static_cast<std::uint64_t>(second->integer);
+  }
+
+  // `key_glob` empty: unlink all that SCAN finds. Otherwise the names found are locks, and only those of keys that match go.
+  task<std::optional<std::uint64_t>> unlink_scanned(std::string match, std::string_view key_glob) {
+    std::uint64_t removed = 0;
+    std::string cursor = "0";
+    do {
+      const auto page = co_await connection_->run(words_of("SCAN", cursor, "MATCH", match, "COUNT", std::string(scan_step)));
+      const bool good = page && page->type == proto::resp_value::kind::array && page->elements.size() == 2;
+      if (!good) co_return std::nullopt;
+      cursor = page->elements[0].text;
+      std::vector<std::string> words{"UNLINK"};
+      for (const auto& found : page->elements[1].elements) {
+        // Internal names are never values, whatever the prefix and pattern are.
+        if (key_glob.empty() ? !proto::names_internal(found.text) : lock_may_match(found.text, prefix_, key_glob))
+          words.push_back(found.text);
+      }
+      if (words.size() == 1) continue;
+      const auto done = co_await connection_->run(std::move(words));
+      if (!done || done->is_error()) co_return std::nullopt;
+      removed += static_cast<std::uint64_t>(done->integer);
+    } while (cursor != "0");
+    co_return removed;
+  }
+
+  std::shared_ptr<connection> connection_;
+  const std::string prefix_;
+  const bool raw_;
+  const std::string lock_ttl_;
+  const std::string raw_content_type_;
+  runtime::clock& time_;
+};
+
+}  // namespace
+
+std::unique_ptr<l2_store> make_store(std::shared_ptr<connection> connection, const config::store_settings& settings,
+                                     std::string raw_content_type, runtime::clock& time) {
+  return std::make_unique<store>(std::move(connection), settings, std::move(raw_content_type), time);
+}
+
+}  // namespace asidecar::redis

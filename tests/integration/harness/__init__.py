@@ -1,0 +1,1 @@
+"""What the black-box tests stand on: real servers, a real daemon, and clients that show every byte."""
