@@ -170,15 +170,12 @@ std::optional<std::string> check_http_url(std::string_view text) {
 }
 
 std::optional<std::string> check_postgres_url(std::string_view text) {
-  // URLs only: redact_url could not be sure to find a password in libpq's other form.
-  constexpr const char* form = "expected a libpq connection URL such as postgresql://user@host:5432/db";
-  if (!text.starts_with("postgresql://") && !text.starts_with("postgres://")) return form;
   char* message = nullptr;
   const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> parsed(PQconninfoParse(std::string(text).c_str(), &message),
                                                                              PQconninfoFree);
   const std::unique_ptr<char, void (*)(void*)> owned(message, PQfreemem);
   // libpq's message may quote the URL with its password, so it is not repeated.
-  if (!parsed) return form;
+  if (!parsed) return "expected a libpq connection URL such as postgresql://user@host:5432/db";
   return std::nullopt;
 }
 
@@ -195,16 +192,33 @@ std::optional<std::string> check_warm_schedule(std::string_view text) {
   return "expected startup, manual or an interval of at least 1s";
 }
 
+namespace {
+
+// libpq's form "host=h password='s e'", written anew from what libpq understood of it.
+std::string redact_keywords(const std::string& text) {
+  const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> parsed(PQconninfoParse(text.c_str(), nullptr), PQconninfoFree);
+  if (!parsed) return text.find("password") == std::string::npos ? text : "***";
+  std::string out;
+  for (const auto* o = parsed.get(); o->keyword != nullptr; ++o) {
+    if (o->val == nullptr) continue;
+    const bool secret = std::string_view(o->keyword).ends_with("password");
+    out.append(out.empty() ? "" : " ").append(o->keyword).append("='").append(secret ? "***" : o->val).append("'");
+  }
+  return out;
+}
+
+}  // namespace
+
 std::string redact_url(std::string_view text) {
   std::string out(text);
-  // a parameter of a PostgreSQL URL
-  if (const auto word = out.find("password="); word != std::string::npos) {
+  const auto scheme = out.find("://");
+  if (scheme == std::string::npos) return redact_keywords(out);
+  // parameters of a PostgreSQL URL: password, sslpassword
+  for (auto word = out.find("password="); word != std::string::npos; word = out.find("password=", word + 9)) {
     const auto from = word + 9;
-    const auto to = out.find_first_of(" &", from);
+    const auto to = out.find('&', from);
     out.replace(from, (to == std::string::npos ? out.size() : to) - from, "***");
   }
-  const auto scheme = out.find("://");
-  if (scheme == std::string::npos) return out;
   const auto at = out.substr(0, out.find_first_of("/?", scheme + 3)).rfind('@');
   const auto colon = out.find(':', scheme + 3);
   if (at == std::string::npos || colon == std::string::npos || colon > at) return out;

@@ -22,7 +22,9 @@ class name_lookup {
     const auto mine = std::make_shared<name_lookup>();
     mine->bell_ = w.time->make_alarm();
     w.tasks.spawn(ask(mine, w.executor(), std::move(host), port));
-    while (!mine->done_ && !co_await mine->bell_->wait_until(deadline)) {
+    while (!mine->done_) {
+      const bool over = co_await mine->bell_->wait_until(deadline);
+      if (over) break;
     }
     co_return mine->found_;
   }

@@ -95,6 +95,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
     std::string numbers;
   };
 
+  static std::string one_line(const char* text);  // libpq's messages end with, or contain, line breaks
   runtime::task<void> live(std::shared_ptr<postgres_connection> self);
   runtime::task<bool> open();
   runtime::task<addresses> look_up(runtime::steady_time deadline);

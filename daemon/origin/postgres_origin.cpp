@@ -19,6 +19,7 @@ using runtime::steady_time;
 using runtime::task;
 using std::chrono::milliseconds;
 
+constexpr int tries_max = 3;  // a server that restarts takes its connections away one after the other
 constexpr milliseconds server_grace{1000};  // how much longer than ours the server's own timeout is
 
 load_error failed(std::string detail) { return {load_error::kind::failed, std::move(detail), std::chrono::seconds(1)}; }
@@ -165,8 +166,8 @@ task<load_outcome> postgres_origin::load(const load_query& q, load_request reque
   std::vector<std::string> params;
   for (const auto position : q.positions) params.push_back(request.params.at(position));
   auto answer = co_await ask(q.statement, params, request.deadline);
-  // Loads only read, so that a second time does no harm.
-  if (worth_another_try(answer) && worker_.time->now() < request.deadline)
+  // Loads only read, so that another time does no harm.
+  for (int tries = 1; tries < tries_max && worth_another_try(answer) && worker_.time->now() < request.deadline; ++tries)
     answer = co_await ask(q.statement, params, request.deadline);
   co_return translate(std::move(answer), q.content_type);
 }
