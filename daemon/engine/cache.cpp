@@ -128,10 +128,10 @@ void cache::start_refresh(const read_request& request, const value_ptr& seen) {
   worker_.tasks.spawn(run_flight(shared_from_this(), std::move(behind), f, seen));
 }
 
-void cache::keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp) {
-  if (!shared_.l1.enabled()) return;
+bool cache::keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp) {
+  if (!shared_.l1.enabled()) return false;
   const auto now = worker_.time->wall_now();
-  shared_.l1.insert(key, v, now + std::min(terms_.l1_ttl, keep_for(*v, now)), shared_.fence, stamp);
+  return shared_.l1.insert(key, v, now + std::min(terms_.l1_ttl, keep_for(*v, now)), shared_.fence, stamp);
 }
 
 task<std::vector<l2_store::read_outcome>> cache::read_stored(const std::vector<std::string>& keys) {

@@ -100,7 +100,7 @@ class cache : public std::enable_shared_from_this<cache> {
   task<core::fill::action> pause(fill_round& round);
   task<core::fill::action> load(fill_round& round);
   task<core::fill::action> store_loaded(fill_round& round);
-  void keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp);
+  bool keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp);
   void forget(const std::vector<std::string>& keys);
 
   runtime::worker& worker_;

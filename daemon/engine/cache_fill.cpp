@@ -112,8 +112,7 @@ task<action> cache::load(fill_round& round) {
   if (round.request.directives.no_store) round.made.storable = false;
   // Without Redis there is no fill lock to fence the value; the stamp does it for L1.
   if (!round.way.fenced() && round.made.storable) {
-    keep_in_l1(round.request.key, round.made.value, round.f.stamp());
-    round.result.stored = store_ == nullptr && shared_.l1.enabled();
+    round.result.stored = keep_in_l1(round.request.key, round.made.value, round.f.stamp());
   }
   co_return round.way.on_loaded(round.made.storable);
 }

@@ -22,19 +22,20 @@ value_ptr memory_cache::find(std::string_view key, core::wall_time now) {
   return at->held;
 }
 
-void memory_cache::insert(std::string_view key, value_ptr value, core::wall_time until, const fences& fence, const fences::stamp& stamp) {
-  if (!enabled()) return;
+bool memory_cache::insert(std::string_view key, value_ptr value, core::wall_time until, const fences& fence, const fences::stamp& stamp) {
+  if (!enabled()) return false;
   auto& s = shard_of(key);
   const std::lock_guard hold(s.mutex);
   // The fence is looked at under the mutex that the invalidation's erase() takes after it has moved the fence.
-  if (!fence.holds(key, stamp)) return;
+  if (!fence.holds(key, stamp)) return false;
   if (const auto found = s.index.find(key); found != s.index.end()) s.drop(found->second);
   entry e{std::string(key), std::move(value), until};
-  if (e.bytes() > shard_bytes_max_ / 16) return;  // one value must not push out a shard
+  if (e.bytes() > shard_bytes_max_ / 16) return false;  // one value must not push out a shard
   s.bytes += e.bytes();
   s.recent.push_front(std::move(e));
   s.index.emplace(s.recent.front().key, s.recent.begin());
   while (s.bytes > shard_bytes_max_) s.drop(std::prev(s.recent.end()));
+  return true;
 }
 
 bool memory_cache::erase(std::string_view key) {

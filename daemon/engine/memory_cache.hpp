@@ -1,6 +1,7 @@
 // L1: values in this process, bounded in bytes, least recently used out first. Sharded; each shard has a short mutex. Any thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <list>
@@ -16,12 +17,13 @@ namespace asidecar::engine {
 
 class memory_cache {
  public:
-  explicit memory_cache(std::uint64_t bytes_max) : shard_bytes_max_(bytes_max / shard_count) {}
+  explicit memory_cache(std::uint64_t bytes_max)
+      : shard_count_(std::clamp<std::uint64_t>(bytes_max / shard_bytes_wanted, 1, shards_max)), shard_bytes_max_(bytes_max / shard_count_) {}
 
   bool enabled() const noexcept { return shard_bytes_max_ > 0; }
   value_ptr find(std::string_view key, core::wall_time now);
-  // Ignored when the stamp no longer holds. `until` ends the value's life here.
-  void insert(std::string_view key, value_ptr value, core::wall_time until, const fences& fence, const fences::stamp& stamp);
+  // False, and not kept, when the stamp no longer holds or the value is larger than 1/16 of a shard. `until` ends its life here.
+  bool insert(std::string_view key, value_ptr value, core::wall_time until, const fences& fence, const fences::stamp& stamp);
   bool erase(std::string_view key);
   template <class Predicate>
   std::uint64_t erase_if(Predicate matches);
@@ -44,11 +46,14 @@ class memory_cache {
     std::uint64_t bytes = 0;
     void drop(std::list<entry>::iterator at);
   };
-  static constexpr std::size_t shard_count = 16;
-  shard& shard_of(std::string_view key) noexcept { return shards_[std::hash<std::string_view>{}(key) >> 60]; }
+  // Few and large shards in a small cache, so that values of max_value's default size fit.
+  static constexpr std::uint64_t shard_bytes_wanted = std::uint64_t(32) << 20;
+  static constexpr std::uint64_t shards_max = 16;
+  shard& shard_of(std::string_view key) noexcept { return shards_[(std::hash<std::string_view>{}(key) >> 32) % shard_count_]; }
 
+  std::uint64_t shard_count_;
   std::uint64_t shard_bytes_max_;
-  std::array<shard, shard_count> shards_;
+  std::array<shard, shards_max> shards_;
 };
 
 template <class Predicate>

@@ -16,7 +16,7 @@ def tier(request):
 def daemon(start_daemon, tier, redis, prefix, upstream):
     """An upstream behind `thing:{id}` and others; values live in the tier that the test asks for."""
     upstream.on("/things/1", Reply('{"id":1}'))
-    tiers = {"l1": {"size": "1MiB"}} if tier == "L1" else {"store": {"redis": redis.url, "prefix": prefix}}
+    tiers = {"l1": {"size": "64MiB"}} if tier == "L1" else {"store": {"redis": redis.url, "prefix": prefix}}
     web = {"origin": "web", "cache_control": "ignore"}
     return start_daemon(
         origins={"web": {"http": upstream.url, "breaker": {"failures": 1000}}},

@@ -33,10 +33,10 @@ class Daemon:
         self.file = f"{self.directory}/asidecar.yaml"
         self.log_file = f"{self.directory}/log"
         self.data = f"{self.directory}/data.sock"
-        self.admin_socket = f"{self.directory}/admin.sock"
+        self.admin_address = f"{self.directory}/admin.sock"
         self.tcp = ("127.0.0.1", free_port())
         self.env = env or {}
-        self._listen = {"data": [f"unix:{self.data}", f"127.0.0.1:{self.tcp[1]}"], "admin": f"unix:{self.admin_socket}", **(listen or {})}
+        self._listen = {"data": [f"unix:{self.data}", f"127.0.0.1:{self.tcp[1]}"], "admin": f"unix:{self.admin_address}", **(listen or {})}
         self._defaults = {"early_refresh_beta": 0, **(defaults or {})}
         self._process = None
         self.write_config(**config)
@@ -100,7 +100,7 @@ class Daemon:
         return call(self.tcp if tcp else self.data, method, target, body, headers)
 
     def admin(self, method, target, body=None, headers=None):
-        return call(self.admin_socket, method, target, body, headers)
+        return call(self.admin_address, method, target, body, headers)
 
     def key(self, method, key, body=None, headers=None):
         return self.request(method, "/v1/keys/" + urllib.parse.quote(key, safe=":/"), body, headers)

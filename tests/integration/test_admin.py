@@ -1,0 +1,126 @@
+"""The admin API (contract 4)."""
+import re
+
+import pytest
+
+from harness import prometheus
+from harness.upstream import Reply
+
+
+@pytest.fixture
+def daemon(start_daemon, store, upstream):
+    upstream.on("/things/1", Reply("1"))
+    upstream.on("/things/bad", Reply(status=500))
+    return start_daemon(store=store, origins={"web": {"http": upstream.url}},
+                        routes=[{"name": "thing", "key": "thing:{id}", "origin": "web", "load": "GET /things/{id}", "cache_control": "ignore"},
+                                {"name": "session", "key": "session:{id}", "put": True}])
+
+
+def metrics(daemon):
+    return prometheus.parse(daemon.admin("GET", "/metrics").body.decode())
+
+
+def cache_metrics(daemon):
+    answer = daemon.admin("GET", "/metrics/cache")
+    assert answer.status == 200 and answer.headers["content-type"].startswith("application/json")
+    return answer.json()
+
+
+@pytest.mark.parametrize("target", ["/livez", "/readyz"])
+def test_probes_answer_200(daemon, target):
+    assert daemon.admin("GET", target).status == 200
+
+
+def test_readyz_does_not_depend_on_the_origin(daemon, upstream):
+    upstream.stop()
+    daemon.get("thing:1")
+    assert daemon.admin("GET", "/readyz").status == 200
+
+
+def test_metrics_are_valid_before_and_after_requests(daemon):
+    assert metrics(daemon)
+    for key in ("thing:1", "thing:1", "thing:none", "thing:bad", "session:1", "no-route"):
+        daemon.get(key)
+    answer = daemon.admin("GET", "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert prometheus.parse(answer.body.decode())
+
+
+def test_metrics_count_reads_by_route_and_result(daemon):
+    for key in ("thing:1", "thing:1", "thing:1", "thing:bad"):
+        daemon.get(key)
+    samples = metrics(daemon)
+    requests = [name for (name, labels) in samples if ("route", "thing") in labels and any(key == "result" for key, _ in labels)]
+    name = next(iter(set(requests)))
+    assert prometheus.total(samples, name, route="thing", result="l2") == 2
+    assert prometheus.total(samples, name, route="thing", result="miss") == 1
+    assert prometheus.total(samples, name, route="thing", result="error") == 1
+
+
+def test_no_metric_carries_a_key(daemon):
+    daemon.get("thing:an-identifying-key")
+    assert b"identifying" not in daemon.admin("GET", "/metrics").body
+
+
+def test_cache_metrics_have_the_contracts_fields(daemon):
+    for key in ("thing:1", "thing:1", "thing:1", "thing:bad"):
+        daemon.get(key)
+    figures = cache_metrics(daemon)
+    assert figures["hits"] == 2
+    assert figures["misses"] == 1
+    assert figures["errors"] == 1
+    assert figures["totalRequests"] == 4
+    assert re.fullmatch(r"\d+\.\d\d%", figures["hitRate"])
+    assert 50 <= float(figures["hitRate"][:-1]) <= 67
+    assert re.fullmatch(r"\d+\.\d\d", figures["avgLatencyMs"])
+
+
+def test_cache_metrics_are_there_per_route(daemon):
+    daemon.get("thing:1")
+    text = daemon.admin("GET", "/metrics/cache").body
+    assert b'"thing"' in text and b'"session"' in text
+
+
+def test_cache_metrics_of_a_fresh_daemon_are_zero(daemon):
+    figures = cache_metrics(daemon)
+    assert (figures["hits"], figures["misses"], figures["errors"], figures["totalRequests"]) == (0, 0, 0, 0)
+    assert figures["hitRate"] == "0.00%"
+
+
+def test_reset_sets_the_cache_metrics_to_zero_and_leaves_prometheus_alone(daemon):
+    daemon.get("thing:1")
+    daemon.get("thing:1")
+    before = metrics(daemon)
+    assert daemon.admin("POST", "/metrics/cache/reset").status in (200, 204)
+    assert cache_metrics(daemon)["totalRequests"] == 0
+    after = metrics(daemon)
+    counters = [key for key in before if key[0].endswith("_total")]
+    assert counters and all(after[key] >= before[key] for key in counters)
+    daemon.get("thing:1")
+    assert cache_metrics(daemon)["hits"] == 1
+
+
+def test_reset_needs_post(daemon):
+    answer = daemon.admin("GET", "/metrics/cache/reset")
+    assert answer.status == 405 and answer.headers["allow"] == "POST"
+
+
+def test_the_configuration_is_shown_without_secrets(start_daemon, redis, prefix):
+    url = f"redis://:pass-s3cr3t@127.0.0.1:{redis.port}/0"
+    daemon = start_daemon(store={"redis": url, "prefix": prefix}, listen={"token": "token-s3cr3t"},
+                          origins={"db": {"postgres": "postgresql://app:pg-s3cr3t@127.0.0.1:1/app"}},
+                          routes=[{"name": "s", "key": "s:{id}", "put": True}])
+    answer = daemon.admin("GET", "/config", headers={"Authorization": "Bearer token-s3cr3t"})
+    assert answer.status == 200
+    assert b"***" in answer.body and prefix.encode() in answer.body
+    assert b"s3cr3t" not in answer.body
+
+
+def test_unknown_paths_are_404(daemon):
+    assert daemon.admin("GET", "/v1/keys/thing:1").status == 404
+    assert daemon.admin("GET", "/nothing").status == 404
+
+
+def test_the_data_api_has_no_admin_calls(daemon):
+    for target in ("/metrics", "/config", "/metrics/cache"):
+        assert daemon.request("GET", target).status == 404

@@ -1,0 +1,295 @@
+"""One load per key per instance and per fleet; locks that die with their holder; no lost invalidation (contract 5.2 to 5.5)."""
+import threading
+import time
+import uuid
+
+import pytest
+
+from harness.upstream import Reply
+from harness.wire import eventually, fire, get_text
+
+
+def config(redis, prefix, upstream, **more):
+    store = {"redis": redis.url, "prefix": prefix, **more.pop("store", {})}
+    return {"store": store, **origin_and_route(upstream, **more)}
+
+
+def origin_and_route(upstream, **more):
+    return {"origins": {"web": {"http": upstream.url, "breaker": {"failures": 1000}}},
+            "routes": [{"name": "thing", "key": "thing:{id}", "origin": "web", "load": "GET /things/{id}", "cache_control": "ignore",
+                        "timeout": "10s", **more}]}
+
+
+@pytest.fixture
+def keys_in_redis(redis, prefix):
+    """All names in Redis that hold the test's prefix: values and locks."""
+    client = redis.client()
+    return lambda: sorted(name.decode() for name in client("KEYS", f"*{prefix}*"))
+
+
+# --- how many loads
+
+
+def test_concurrent_misses_of_one_key_are_one_load(start_daemon, redis, prefix, upstream):
+    upstream.on("/things/1", Reply("1", delay=0.2))
+    daemon = start_daemon(**config(redis, prefix, upstream))
+    answers = fire([daemon.data], ["thing:1"] * 200)
+    assert {(a.status, a.body) for a in answers} == {(200, b"1")}
+    assert upstream.count("/things/1") == 1
+    assert sum(a.cache.stored for a in answers) == 1
+    assert all(a.cache.stored or a.cache.collapsed or a.cache.hit for a in answers)
+
+
+def test_the_collapsed_form_of_cache_status(start_daemon, redis, prefix, upstream):
+    upstream.on("/things/1", Reply("1", delay=0.2))
+    daemon = start_daemon(**config(redis, prefix, upstream))
+    forms = {a.headers["cache-status"] for a in fire([daemon.data], ["thing:1"] * 20)}
+    assert "asidecar; fwd=uri-miss; stored" in forms
+    assert "asidecar; fwd=uri-miss; collapsed" in forms
+
+
+def test_concurrent_misses_are_one_load_without_a_store(start_daemon, upstream):
+    upstream.on("/things/1", Reply("1", delay=0.2))
+    daemon = start_daemon(l1={"size": "1MiB"}, **origin_and_route(upstream))
+    assert {a.body for a in fire([daemon.data], ["thing:1"] * 100)} == {b"1"}
+    assert upstream.count("/things/1") == 1
+
+
+def test_different_keys_load_at_the_same_time(start_daemon, redis, prefix, upstream):
+    upstream.on("*", Reply("x", delay=0.2))
+    daemon = start_daemon(**config(redis, prefix, upstream))
+    started = time.monotonic()
+    fire([daemon.data], [f"thing:{i}" for i in range(20)])
+    assert time.monotonic() - started < 1
+    assert upstream.count() == 20
+
+
+def test_a_thousand_misses_over_three_instances_are_one_http_call(start_daemon, redis, prefix, upstream):
+    upstream.on("/things/1", Reply("1", delay=0.3))
+    daemons = [start_daemon(**config(redis, prefix, upstream)) for _ in range(3)]
+    answers = fire([d.data for d in daemons], ["thing:1"] * 1000)
+    assert {(a.status, a.body) for a in answers} == {(200, b"1")}
+    assert upstream.count("/things/1") == 1
+
+
+def test_a_thousand_misses_over_three_instances_are_one_sql_call(start_daemon, redis, prefix, postgres):
+    who = uuid.uuid4().hex
+    parts = {"store": {"redis": redis.url, "prefix": prefix}, "origins": {"db": {"postgres": postgres.url, "connections": 2}},
+             "routes": [{"name": "counted", "key": "counted:{who}", "origin": "db", "load": "SELECT * FROM counted({who}, 0.3)"}]}
+    daemons = [start_daemon(**parts) for _ in range(3)]
+    answers = fire([d.data for d in daemons], [f"counted:{who}"] * 1000)
+    assert {a.status for a in answers} == {200}
+    assert postgres.calls(who) == 1
+
+
+def test_nothing_but_the_value_is_left_in_redis(start_daemon, redis, prefix, upstream, keys_in_redis):
+    upstream.on("/things/1", Reply("1", delay=0.1))
+    daemons = [start_daemon(**config(redis, prefix, upstream)) for _ in range(2)]
+    fire([d.data for d in daemons], ["thing:1"] * 20)
+    eventually(lambda: keys_in_redis() == [f"{prefix}thing:1"], within=2)
+
+
+def test_a_failed_load_is_shared_and_leaves_no_lock(start_daemon, redis, prefix, upstream, keys_in_redis):
+    upstream.on("/things/1", Reply(status=500, delay=0.2), Reply("1"))
+    daemon = start_daemon(**config(redis, prefix, upstream))
+    answers = fire([daemon.data], ["thing:1"] * 50)
+    assert {a.status for a in answers} == {502}
+    eventually(lambda: keys_in_redis() == [], within=2)
+    started = time.monotonic()
+    assert daemon.get("thing:1").body == b"1"
+    assert time.monotonic() - started < 1
+
+
+# --- clients that go away
+
+
+def test_a_client_that_goes_away_cancels_nothing_that_others_wait_for(start_daemon, redis, prefix, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("1", gate=gate))
+    daemons = [start_daemon(**config(redis, prefix, upstream)) for _ in range(3)]
+    first = daemons[0].wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1")
+    others = [daemons[i % 3].wire().send(get_text("thing:1")) for i in range(30)]
+    first.close()
+    time.sleep(0.1)
+    gate.set()
+    assert {wire.read().body for wire in others} == {b"1"}
+    for wire in others:
+        wire.close()
+    assert upstream.count("/things/1") == 1
+
+
+def test_a_load_that_everybody_left_leaks_no_lock(start_daemon, redis, prefix, upstream, keys_in_redis):
+    upstream.on("/things/1", Reply("1", delay=0.3))
+    one, two = (start_daemon(**config(redis, prefix, upstream)) for _ in range(2))
+    wire = one.wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1")
+    wire.close()
+    started = time.monotonic()
+    assert two.get("thing:1").body == b"1"
+    assert time.monotonic() - started < 2
+    eventually(lambda: [k for k in keys_in_redis() if "lock" in k] == [], within=2)
+
+
+# --- holders that die, waiters that lose patience
+
+
+def test_a_holder_that_is_killed_is_replaced_after_the_locks_ttl(start_daemon, redis, prefix, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("lost", gate=gate), Reply("1"))
+    parts = config(redis, prefix, upstream, store={"lock": {"ttl": "1s", "wait": "8s"}})
+    holder, other = start_daemon(**parts), start_daemon(**parts)
+    holder.wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1")
+    holder.kill()
+    started = time.monotonic()
+    assert other.get("thing:1").body == b"1"
+    assert time.monotonic() - started < 2
+    gate.set()
+
+
+def test_the_lock_is_renewed_while_its_load_runs(start_daemon, redis, prefix, upstream):
+    upstream.on("/things/1", Reply("1", delay=1.2))
+    parts = config(redis, prefix, upstream, store={"lock": {"ttl": "300ms", "wait": "8s"}})
+    daemons = [start_daemon(**parts) for _ in range(3)]
+    answers = fire([d.data for d in daemons], ["thing:1"] * 30)
+    assert {a.body for a in answers} == {b"1"}
+    assert upstream.count("/things/1") == 1
+
+
+def test_a_waiter_that_waited_lock_wait_loads_by_itself(start_daemon, redis, prefix, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("slow", gate=gate), Reply("quick"))
+    parts = config(redis, prefix, upstream, store={"lock": {"ttl": "10s", "wait": "300ms"}})
+    holder, other = start_daemon(**parts), start_daemon(**parts)
+    wire = holder.wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1")
+    started = time.monotonic()
+    assert other.get("thing:1").body == b"quick"
+    assert 0.25 < time.monotonic() - started < 1.5
+    gate.set()
+    assert wire.read().status == 200
+    wire.close()
+
+
+def test_a_waiter_with_a_stale_value_need_not_load(start_daemon, redis, prefix, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("old"), Reply("new", gate=gate))
+    parts = config(redis, prefix, upstream, store={"lock": {"ttl": "10s", "wait": "300ms"}}, ttl="1s", stale_if_error="60s")
+    holder, other = start_daemon(**parts), start_daemon(**parts)
+    holder.get("thing:1")
+    time.sleep(1.2)
+    wire = holder.wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1", 2)
+    answer = other.get("thing:1")
+    assert (answer.status, answer.body) in ((200, b"old"), (200, b"new"))
+    gate.set()
+    assert wire.read().body == b"new"
+    wire.close()
+
+
+# --- invalidation while a load is under way
+
+
+def invalidate_by_delete(daemon):
+    assert daemon.key("DELETE", "thing:1").status == 204
+
+
+def invalidate_by_key(daemon):
+    assert daemon.post("/v1/invalidate", {"keys": ["thing:1"]}).status == 200
+
+
+def invalidate_by_pattern(daemon):
+    assert daemon.post("/v1/invalidate", {"patterns": ["thing:*"]}).status == 200
+
+
+@pytest.mark.parametrize("invalidate", [invalidate_by_delete, invalidate_by_key, invalidate_by_pattern])
+@pytest.mark.parametrize("where", ["the same instance", "another instance"])
+def test_no_load_that_began_before_an_invalidation_stores_its_value(start_daemon, redis, prefix, upstream, invalidate, where):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("old", gate=gate), Reply("new"))
+    loader, other = (start_daemon(**config(redis, prefix, upstream)) for _ in range(2))
+    wire = loader.wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1")
+    invalidate(loader if where == "the same instance" else other)
+
+    # A request that starts after the invalidation does not join the load from before it.
+    invalidating = loader if where == "the same instance" else other
+    assert invalidating.get("thing:1").body == b"new"
+
+    gate.set()
+    assert wire.read().status == 200  # the request from before may get either value
+    wire.close()
+    time.sleep(0.1)
+    for daemon in (loader, other):
+        assert daemon.get("thing:1").body == b"new"
+
+
+@pytest.mark.parametrize("where", ["the same instance", "another instance"])
+def test_an_invalidated_load_leaves_nothing_in_redis(start_daemon, redis, prefix, upstream, keys_in_redis, where):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("old", gate=gate))
+    loader, other = (start_daemon(**config(redis, prefix, upstream)) for _ in range(2))
+    wire = loader.wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1")
+    invalidate_by_delete(loader if where == "the same instance" else other)
+    gate.set()
+    answer = wire.read()
+    wire.close()
+    assert answer.status == 200 and not answer.cache.stored
+    eventually(lambda: keys_in_redis() == [], within=2)
+
+
+def test_no_lost_invalidation_without_a_store(start_daemon, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("old", gate=gate), Reply("new"))
+    daemon = start_daemon(l1={"size": "1MiB"}, **origin_and_route(upstream))
+    wire = daemon.wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1")
+    invalidate_by_delete(daemon)
+    assert daemon.get("thing:1").body == b"new"
+    gate.set()
+    wire.read()
+    wire.close()
+    assert daemon.get("thing:1").body == b"new"
+
+
+def test_a_put_overtakes_a_load_that_began_before_it(start_daemon, redis, prefix, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("loaded", gate=gate))
+    one, two = (start_daemon(**config(redis, prefix, upstream, put=True)) for _ in range(2))
+    wire = one.wire().send(get_text("thing:1"))
+    upstream.wait_for("/things/1")
+    assert two.key("PUT", "thing:1", b"put").status == 204
+    gate.set()
+    wire.read()
+    wire.close()
+    time.sleep(0.1)
+    assert one.get("thing:1").body == b"put"
+    assert two.get("thing:1").body == b"put"
+
+
+def test_after_every_write_every_instance_reads_the_new_value(start_daemon, redis, prefix, upstream):
+    """Writers change the origin and then invalidate; readers hammer all the while. No reader goes back in time."""
+    parts = config(redis, prefix, upstream)
+    daemons = [start_daemon(**parts) for _ in range(2)]
+    upstream.on("/things/1", Reply("0"))
+    stop = threading.Event()
+
+    def read_on(daemon):
+        while not stop.is_set():
+            daemon.get("thing:1")
+
+    readers = [threading.Thread(target=read_on, args=(d,)) for d in daemons for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for version in range(1, 40):
+            upstream.on("/things/1", Reply(str(version)))
+            assert daemons[version % 2].key("DELETE", "thing:1").status == 204
+            for daemon in daemons:
+                assert int(daemon.get("thing:1").body) == version
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
