@@ -159,7 +159,15 @@ class checker {
 
   void check_sql(const std::string& sql, const std::string& path, const std::optional<names>& params) {
     const auto parsed = core::sql_template::parse(sql);
-    if (!report(parsed, path)) check_placeholders(boost::variant2::get<0>(parsed).params(), path, params);
+    if (report(parsed, path)) return;
+    const auto& statement = boost::variant2::get<0>(parsed);
+    check_placeholders(statement.params(), path, params);
+    for (const auto& q : statement.quoted()) {
+      const bool known = q.name.starts_with("body.") || (params && std::find(params->begin(), params->end(), q.name) != params->end());
+      if (known)
+        fail(path, "the placeholder {" + q.name + "} inside quotes would be text, not a parameter; take it out of the quotes (at offset " +
+                       std::to_string(q.offset) + ')');
+    }
   }
 
   void check_write(const route_settings& r, const std::string& path, const origin_settings* origin,

@@ -1,54 +1,116 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs every test but the long runs. tests/run.sh [unit|integration] runs a part.
-# The last line counts: "N passed, N failed".
-set -uo pipefail
-cd "$(dirname "$0")/.."
-part=${1:-all}
-source deploy/packages.sh
-install_missing "${build_packages[@]}" "${test_packages[@]}" || exit 1
-cmake --preset release >/dev/null && cmake --build --preset release || { echo "the build failed"; echo "0 passed, 1 failed"; exit 1; }
+# Builds the project and runs every test against a real Redis, a real PostgreSQL and a real HTTP upstream. From a clean
+# checkout on Debian 12, as root, it also installs what is missing. The last line is always "N passed, N failed".
+#
+#   tests/run.sh               everything
+#   tests/run.sh PART...       layers, unit, integration, asan (the unit tests under ASan and UBSan)
+#
+# PYTEST_ARGS is handed to pytest, e.g. PYTEST_ARGS="-k framing" tests/run.sh integration
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. deploy/packages.sh
 
-results=$(mktemp -d)
-trap 'rm -rf "$results"' EXIT
-passed=0 failed=0
+parts=("$@")
+if [ ${#parts[@]} -eq 0 ]; then parts=(layers unit integration asan); fi
+for part in "${parts[@]}"; do
+  case "$part" in
+    layers | unit | integration | asan) ;;
+    *) echo "usage: tests/run.sh [layers|unit|integration|asan]..." >&2; exit 2 ;;
+  esac
+done
 
-# count FILE STATUS: adds a JUnit file's cases; a part that left none and failed counts as one failure.
+export CC=${CC:-gcc} CXX=${CXX:-g++} CCACHE_DIR=${CCACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ccache}
+export PYTHONDONTWRITEBYTECODE=1
+reports=$(mktemp -d)
+passed=0
+failed=0
+finish() {
+  local code=$?
+  rm -rf "$reports"
+  if [ "$code" -ne 0 ] && [ "$failed" -eq 0 ]; then failed=1; fi
+  echo "$passed passed, $failed failed"
+  if [ "$failed" -ne 0 ]; then exit 1; fi
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+title() { printf '\n=== %s\n' "$*"; }
+
+# count NAME REPORT EXIT_CODE: adds the JUnit report's test cases to the totals. A report that is absent, broken or without
+# a failure although the program failed counts as one failure.
 count() {
-  local p=0 f=0
-  if [ -s "$1" ]; then
-    read -r p f < <(/usr/bin/python3 - "$1" <<'PY'
-import sys, xml.etree.ElementTree as tree
-cases = list(tree.parse(sys.argv[1]).iter("testcase"))
-bad = sum(1 for c in cases if c.find("failure") is not None or c.find("error") is not None)
-skipped = sum(1 for c in cases if c.find("skipped") is not None)
-print(len(cases) - bad - skipped, bad)
-PY
-    )
-  fi
-  [ "$2" -ne 0 ] && [ "$f" -eq 0 ] && f=1
-  passed=$((passed + p)) failed=$((failed + f))
+  local numbers
+  numbers=$(python3 - "$2" "$3" <<'PYTHON'
+import sys
+import xml.etree.ElementTree as tree
+try:
+    cases = list(tree.parse(sys.argv[1]).iter("testcase"))
+except (OSError, tree.ParseError):
+    cases = []
+bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
+skipped = [c for c in cases if c.find("skipped") is not None]
+failed = len(bad) or (1 if sys.argv[2] != "0" or not cases else 0)
+print(len(cases) - len(bad) - len(skipped), failed)
+PYTHON
+  )
+  echo "$1: ${numbers% *} passed, ${numbers#* } failed"
+  passed=$((passed + ${numbers% *}))
+  failed=$((failed + ${numbers#* }))
 }
 
-if [ "$part" != integration ]; then
-  build/release/tests/unit_tests -r junit -o "$results/unit.xml"
-  status=$?
-  count "$results/unit.xml" $status
-  [ $status -eq 0 ] || build/release/tests/unit_tests
-  if /usr/bin/python3 tests/layers.py && /usr/bin/python3 tests/layers.py --self-test; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
-  if build/release/asidecar reference | cmp - docs/CONFIGURATION.md && build/release/asidecar schema | cmp - config/asidecar.schema.json; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    echo "regenerate: build/release/asidecar reference > docs/CONFIGURATION.md; build/release/asidecar schema > config/asidecar.schema.json"
-  fi
-fi
-if [ "$part" != unit ]; then
-  ASIDECAR_BIN=${ASIDECAR_BIN:-$PWD/build/release/asidecar} /usr/bin/python3 -m pytest -q -p no:cacheprovider --junitxml="$results/integration.xml" tests/integration
-  count "$results/integration.xml" $?
-fi
-if [ "$part" = all ]; then
-  cmake --preset asan >/dev/null && cmake --build --preset asan --target unit_tests && build/asan/tests/unit_tests -r junit -o "$results/asan.xml"
-  count "$results/asan.xml" $?
-fi
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+count_one() {
+  if [ "$2" -eq 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $1"; fi
+}
+
+# build PRESET TARGET...
+build() {
+  local preset=$1
+  shift
+  cmake --preset "$preset" >"$reports/configure" 2>&1 || { cat "$reports/configure"; return 1; }
+  cmake --build --preset "$preset" --target "$@"
+}
+
+run_catch() {
+  local code=0
+  "$2" -r junit -o "$reports/$1.xml" || code=$?
+  # The JUnit report hides what failed in a file; say it again for a reader.
+  if [ "$code" -ne 0 ]; then "$2" || true; fi
+  count "$1" "$reports/$1.xml" "$code"
+}
+
+part_layers() {
+  title "layers: includes point down only"
+  local code=0
+  python3 tests/layers.py --self-test && python3 tests/layers.py || code=$?
+  count_one layers "$code"
+}
+
+part_unit() {
+  title "unit tests"
+  local code=0
+  build release unit_tests || code=$?
+  if [ "$code" -ne 0 ]; then count_one "build of the unit tests" "$code"; return 0; fi
+  run_catch unit build/release/tests/unit_tests
+}
+
+part_integration() {
+  title "integration tests"
+  local code=0
+  if [ -z "${ASIDECAR_BIN:-}" ]; then build release asidecar || code=$?; fi
+  if [ "$code" -ne 0 ]; then count_one "build of asidecar" "$code"; return 0; fi
+  # shellcheck disable=SC2086
+  /usr/bin/python3 -m pytest -q -p no:cacheprovider --tb=short --junit-xml="$reports/integration.xml" ${PYTEST_ARGS:-} tests/integration || code=$?
+  count integration "$reports/integration.xml" "$code"
+}
+
+part_asan() {
+  title "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+  local code=0
+  build asan unit_tests || code=$?
+  if [ "$code" -ne 0 ]; then count_one "ASan build of the unit tests" "$code"; return 0; fi
+  run_catch asan build/asan/tests/unit_tests
+}
+
+install_packages "${build_packages[@]}" "${test_packages[@]}"
+for part in "${parts[@]}"; do "part_$part"; done

@@ -18,7 +18,8 @@ fill::action fill::on_lock_busy(const std::optional<lifetime>& current, wall_tim
                                 bool anyone_waits) noexcept {
   if (good_enough(current, now)) return action::adopt;
   if (!anyone_waits) return action::give_up;
-  return waited >= terms_.lock_wait ? load_without_lock() : action::wait;
+  if (waited < terms_.lock_wait) return action::wait;
+  return terms_.stale_will_do ? action::give_up : load_without_lock();
 }
 
 fill::action fill::on_loaded(bool storable) noexcept {

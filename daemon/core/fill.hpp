@@ -21,7 +21,7 @@ class fill {
     load_unfenced,  // call the origin without a lock: the result must not be stored in Redis
     store,          // fill by script, only while the token is still the lock's
     release,        // nothing to store: delete the lock if it is ours
-    give_up,        // a refresh behind that nobody waits for, and someone else is at it
+    give_up,        // someone else is at it, and nobody waits here or a stale value will do
     finish,
   };
 
@@ -31,6 +31,7 @@ class fill {
     // Entries created up to here are not good enough: the request has seen and refused them. Unset: any fresh entry will do.
     std::optional<wall_time> newer_than;
     bool anew;  // no-cache: load in any case
+    bool stale_will_do = false;  // a stale value may answer when the wait for the lock gets too long
   };
 
   explicit fill(terms t) noexcept : terms_(t) {}

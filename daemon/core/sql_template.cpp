@@ -53,13 +53,14 @@ bool preceded_by_escape_prefix(std::string_view sql, std::size_t quote) {
   return quote > 0 && (sql[quote - 1] == 'e' || sql[quote - 1] == 'E') && (quote == 1 || !identifier_char(sql[quote - 2]));
 }
 
-// Offset of a "{name}" in [from, to), npos when there is none.
-std::size_t placeholder_within(std::string_view sql, std::size_t from, std::size_t to) {
+// Every "{name}" in [from, to).
+void note_quoted(std::string_view sql, std::size_t from, std::size_t to, std::vector<sql_template::quoted_name>& out) {
   for (auto open = sql.find('{', from); open < to; open = sql.find('{', open + 1)) {
     const auto close = sql.find('}', open);
-    if (close < to && is_placeholder_name(sql.substr(open + 1, close - open - 1))) return open;
+    if (close >= to) return;
+    const auto name = sql.substr(open + 1, close - open - 1);
+    if (is_placeholder_name(name)) out.push_back({std::string(name), open});
   }
-  return npos;
 }
 
 // A run of quoted text or comment starting at `at`: where it ends. end == at: no such run starts here.
@@ -99,8 +100,7 @@ boost::variant2::variant<sql_template, template_error> sql_template::parse(std::
     if (run.end != i) {
       if (run.end == npos) return template_error{i, run.unterminated};
       if (run.quoted) {
-        if (const auto inside = placeholder_within(sql, i, run.end); inside != npos)
-          return template_error{inside, "a placeholder inside quotes would be text, not a parameter; take it out of the quotes"};
+        note_quoted(sql, i, run.end, out.quoted_);
         if (semicolon != npos) return template_error{semicolon, "one statement only: ';' may stand only at the end"};
         any = true;
         literal.append(sql.substr(i, run.end - i));

@@ -1,6 +1,6 @@
 // SQL templates: "SELECT * FROM users WHERE id = {id}". Placeholders become bound parameters, never text. Quoted strings,
-// quoted identifiers, dollar quotes and comments are passed over, as PostgreSQL's lexer sees them; a placeholder inside a
-// quote is an error, since it could only ever be text. Immutable after parse: any thread.
+// quoted identifiers, dollar quotes and comments are passed over, as PostgreSQL's lexer sees them. A placeholder inside a quote
+// could only ever be text: quoted() lets the caller refuse it. Immutable after parse: any thread.
 #pragma once
 
 #include <boost/variant2/variant.hpp>
@@ -19,6 +19,13 @@ class sql_template {
   // Each distinct placeholder once, in the order of first use: parameter number i + 1.
   const std::vector<std::string>& params() const noexcept { return params_; }
 
+  struct quoted_name {
+    std::string name;
+    std::size_t offset;  // in the template
+  };
+  // What looks like a placeholder inside quotes. '{active}' may also be an array literal: an error only if the name is known.
+  const std::vector<quoted_name>& quoted() const noexcept { return quoted_; }
+
   // The statement with <mark>1, <mark>2 … in place of the placeholders; no trailing semicolon.
   std::string text(char mark) const;
 
@@ -29,6 +36,7 @@ class sql_template {
   };
   std::vector<piece> pieces_;
   std::vector<std::string> params_;
+  std::vector<quoted_name> quoted_;
 };
 
 }  // namespace asidecar::core

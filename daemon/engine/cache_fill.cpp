@@ -27,6 +27,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
   core::fill::terms terms{store_ != nullptr && !request.directives.no_store, terms_.lock_wait, std::nullopt,
                           request.directives.no_cache || request.directives.no_store};
   if (seen) terms.newer_than = seen->life().created;
+  terms.stale_will_do = seen && !seen->life().negative && core::usable_on_error(seen->life(), worker_.time->wall_now());
   fill_round round{request, *f, seen, core::fill(terms), worker_.time->now(), {}, {}, {}, {}};
   for (action next = round.way.start(); next != action::finish;) {
     switch (next) {
@@ -46,7 +47,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
         next = action::finish;
         break;
       case action::give_up:
-        round.result.error = load_error{load_error::kind::failed, "another instance refreshes", std::chrono::seconds(1)};
+        round.result.error = load_error{load_error::kind::failed, "another instance is loading it", std::chrono::seconds(1)};
         next = action::finish;
         break;
       case action::finish: break;

@@ -1,4 +1,5 @@
 // /v1/mget and /v1/invalidate: calls over several keys, with JSON bodies.
+#include <algorithm>
 #include <boost/json.hpp>
 
 #include "daemon/http/data_api.hpp"
@@ -68,6 +69,8 @@ task<answer> data_api::mget(service_ptr s, const request& r) {
   if (!body || !body->contains("keys") || !strings_of(*body, "keys", all->keys))
     co_return problem(problems::bad_request, R"(expected a JSON object such as {"keys":["user:1"]})");
   if (all->keys.size() > keys_max) co_return problem(problems::bad_request, "at most 1000 keys in one call");
+  std::sort(all->keys.begin(), all->keys.end());
+  all->keys.erase(std::unique(all->keys.begin(), all->keys.end()), all->keys.end());
   all->service = s;
   all->head = r.head;
   all->parts.resize(all->keys.size());

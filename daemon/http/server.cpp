@@ -127,6 +127,8 @@ void server::accept_from(const listener& from) {
 void server::drain() {
   draining_ = true;
   for (const auto& a : acceptors_) worker_.sockets.remove(a->fd());
+  acceptors_.clear();
+  listeners_.clear();  // the last thread to let go closes them
   std::vector<session*> all;
   for (const auto& [s, owned] : sessions_) all.push_back(s);
   for (auto* s : all) s->drain();

@@ -216,6 +216,7 @@ task<http_outcome> http_client::send(http_request request, steady_time deadline)
     if (failure.detail.empty()) failure.detail = co_await c->exchange(head, request.body);
     std::erase(busy_, c.get());
     failure.timeout = c->late || worker_.time->now() >= deadline;
+    if (failure.timeout) failure.detail = "took too long";
     again = kept && !c->complete && !c->answered && !failure.timeout && !stopped_ && idempotent(request.method);
     if (again) c = std::make_unique<http_connection>(*this);
   }

@@ -91,8 +91,12 @@ task<error_code> connection::open() {
 
 task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> self) {
   bool fine = true;
-  if (!url_.password.empty())
-    fine = co_await greet(url_.user.empty() ? words_of("AUTH", url_.password) : words_of("AUTH", url_.user, url_.password));
+  if (!url_.password.empty()) {
+    auto auth = words_of("AUTH");
+    if (!url_.user.empty()) auth.push_back(url_.user);
+    auth.push_back(url_.password);
+    fine = co_await greet(std::move(auth));
+  }
   if (fine && url_.db != 0) fine = co_await greet(words_of("SELECT", std::to_string(url_.db)));
   if (fine) fine = co_await greet(words_of("PING"));
   if (state_ != state::connecting) co_return;

@@ -6,7 +6,7 @@ import uuid
 import pytest
 
 from harness.upstream import Reply
-from harness.wire import eventually, fire, get_text
+from harness.wire import eventually, fire, get_text, readable
 
 
 def config(redis, prefix, upstream, **more):
@@ -172,20 +172,22 @@ def test_a_waiter_that_waited_lock_wait_loads_by_itself(start_daemon, redis, pre
     wire.close()
 
 
-def test_a_waiter_with_a_stale_value_need_not_load(start_daemon, redis, prefix, upstream):
+def test_a_waiter_that_waited_lock_wait_is_served_stale_when_that_is_allowed(start_daemon, redis, prefix, upstream):
     gate = threading.Event()
     upstream.on("/things/1", Reply("old"), Reply("new", gate=gate))
     parts = config(redis, prefix, upstream, store={"lock": {"ttl": "10s", "wait": "300ms"}}, ttl="1s", stale_if_error="60s")
     holder, other = start_daemon(**parts), start_daemon(**parts)
     holder.get("thing:1")
     time.sleep(1.2)
-    wire = holder.wire().send(get_text("thing:1"))
-    upstream.wait_for("/things/1", 2)
-    answer = other.get("thing:1")
-    assert (answer.status, answer.body) in ((200, b"old"), (200, b"new"))
-    gate.set()
-    assert wire.read().body == b"new"
-    wire.close()
+    with holder.wire() as first, other.wire() as second:
+        first.send(get_text("thing:1"))
+        upstream.wait_for("/things/1", 2)
+        second.send(get_text("thing:1"))
+        assert readable(second, within=2), "it waits neither for the holder nor for a load of its own"
+        stale = second.read()
+        assert stale.body == b"old" and stale.cache.hit and stale.cache.ttl <= 0
+        gate.set()
+        assert first.read().body == b"new"
 
 
 # --- invalidation while a load is under way

@@ -203,7 +203,7 @@ def test_a_chunked_body_is_put_together(wire):
 
 
 def test_names_of_fields_and_codings_have_no_case(wire):
-    assert wire.ask(f"PUT /v1/keys/s:case HTTP/1.1\r\nhOST: localhost\r\ntransfer-ENCODING: Chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n").status == 204
+    assert wire.ask("PUT /v1/keys/s:case HTTP/1.1\r\nhOST: localhost\r\ntransfer-ENCODING: Chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n").status == 204
 
 
 def test_a_client_that_expects_100_gets_it(wire):

@@ -166,12 +166,12 @@ def test_an_untyped_parameter_takes_the_type_of_its_column(daemon):
 
 
 @pytest.mark.parametrize("load, expected", [
-    ("SELECT {id}::int::bigint AS a, 'x::y {not}' AS b", {"a": 7, "b": "x::y {not}"}),
+    ("SELECT {id}::int::bigint AS a, 'x::y {1,2}' AS b", {"a": 7, "b": "x::y {1,2}"}),
     ("SELECT {id}::int AS a -- a comment with {braces} and 'a quote", {"a": 7}),
     ("/* {open} /* nested '{too}' */ */ SELECT {id}::int AS a", {"a": 7}),
-    ("SELECT $$dollar {quoted} 'text'$$ AS a, $tag$ $$ {id} $tag$ AS b, {id}::int AS c", {"a": "dollar {quoted} 'text'", "b": " $$ {id} ", "c": 7}),
-    ("SELECT E'it\\'s {id}' AS a, {id}::int AS b", {"a": "it's {id}", "b": 7}),
-    ("SELECT 'it''s' AS \"odd {name}\", {id}::int AS b", {"odd {name}": "it's", "b": 7}),
+    ("SELECT $$dollar { } 'text' :x$$ AS a, $tag$ $$ $1 $tag$ AS b, {id}::int AS c", {"a": "dollar { } 'text' :x", "b": " $$ $1 ", "c": 7}),
+    ("SELECT E'it\\'s {}' AS a, {id}::int AS b", {"a": "it's {}", "b": 7}),
+    ("SELECT 'it''s' AS \"odd { name\", {id}::int AS b", {"odd { name": "it's", "b": 7}),
     ("SELECT * FROM counted('fn-' || {id}::text, 0)", {"name": "fn-7", "waited": 0}),
     ("WITH t AS (SELECT {id}::int AS n) SELECT n, n * 2 AS m FROM t", {"n": 7, "m": 14}),
     ("SELECT {id}::int AS a;", {"a": 7}),

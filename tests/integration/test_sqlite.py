@@ -27,7 +27,7 @@ def daemon(start_daemon, store, database):
         route("user", "user:{id:int}", "SELECT id, name, score FROM users WHERE id = {id}"),
         route("name", "name:{name:rest}", "SELECT id FROM users WHERE name = {name}"),
         route("echo", "echo:{text:rest}", "SELECT {text} AS text, {text} || '!' AS louder"),
-        route("kinds", "kinds", "SELECT 9223372036854775807 AS big, 0.1 AS real8, 'x' AS text, NULL AS nothing, 1 AS one"),
+        route("kinds", "kinds", "SELECT 9223372036854775807 AS big, 0.1 AS real8, 'x' AS text, NULL AS absent, 1 AS one"),
         route("all", "all", "SELECT id FROM users ORDER BY id DESC", rows="many"),
         route("none", "none", "SELECT id FROM users WHERE 0", rows="many"),
         route("write", "write:{name}", "INSERT INTO users (name) VALUES ({name}) RETURNING id"),
@@ -46,7 +46,7 @@ def test_a_row_is_a_json_object(daemon):
 
 
 def test_types_are_those_of_the_database(daemon):
-    assert daemon.get("kinds").json() == {"big": 9223372036854775807, "real8": 0.1, "text": "x", "nothing": None, "one": 1}
+    assert daemon.get("kinds").json() == {"big": 9223372036854775807, "real8": 0.1, "text": "x", "absent": None, "one": 1}
 
 
 def test_no_row_is_404(daemon):

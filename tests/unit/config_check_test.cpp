@@ -73,7 +73,7 @@ TEST_CASE("config: templates", "[config]") {
   CHECK(sql("SELECT {idd}") ==
         "8:11: load: placeholder '{idd}' is not in the key template; did you mean 'id'?\n");
   CHECK(sql("SELECT {body.x}") == "8:11: load: placeholder '{body.x}' is not in the key template\n");
-  CHECK(sql("SELECT '{id}'").find("8:11: load: a placeholder inside quotes would be text") == 0);
+  CHECK(sql("SELECT '{id}'").find("8:11: load: the placeholder {id} inside quotes would be text") == 0);
   CHECK(sql("SELECT '{id}'").find("(at offset 8)") != std::string::npos);
   CHECK(errors_of(with_route("  - {name: a, key: a, origin: web, load: POST /x}")) ==
         "5:42: load: expected a GET request, found POST\n");

@@ -143,6 +143,14 @@ TEST_CASE("a flight's way to a value") {
     CHECK(f.on_lock_busy(std::nullopt, t0, 5s, true) == action::load_unfenced);
     CHECK(f.on_loaded(true) == action::finish);
   }
+  SECTION("lock busy for too long, but a stale value will do") {
+    auto stale = terms;
+    stale.stale_will_do = true;
+    fill f(stale);
+    f.start();
+    CHECK(f.on_lock_busy(std::nullopt, t0, 4s, true) == action::wait);
+    CHECK(f.on_lock_busy(std::nullopt, t0, 5s, true) == action::give_up);
+  }
   SECTION("a refresh behind gives up when someone else is at it") {
     fill f(terms);
     f.start();

@@ -66,8 +66,18 @@ TEST_CASE("SQL placeholders become parameters, never text") {
   CHECK(t.params() == std::vector<std::string>{"id", "name"});
   CHECK(t.text('$').find("a = $1 AND b = $1 AND c = $2") != std::string::npos);
   CHECK(t.text('$').find("neither") == std::string::npos);
-  for (const auto* bad : {"SELECT '{id}'", "SELECT \"{id}\"", "SELECT $${id}$$", "SELECT 1; SELECT 2", "SELECT 'x", "SELECT /* x", "", "-- only", "SELECT {1d}"})
+  for (const auto* bad : {"SELECT 1; SELECT 2", "SELECT 'x", "SELECT /* x", "", "-- only", "SELECT {1d}"})
     CHECK(refused<sql_template>(bad));
+}
+
+TEST_CASE("placeholders inside quotes are told apart") {
+  for (const auto* text : {"SELECT '{id}'", "SELECT \"{id}\"", "SELECT $${id}$$", "SELECT E'it\\'s {id}'"}) {
+    const auto t = parsed<sql_template>(text);
+    CHECK(t.params().empty());
+    REQUIRE(t.quoted().size() == 1);
+    CHECK(std::string_view(text).substr(t.quoted()[0].offset).starts_with("{id}"));
+  }
+  CHECK(parsed<sql_template>("SELECT '{1,2}'::int[]").quoted().empty());
 }
 
 TEST_CASE("a value cannot leave its place in an HTTP target") {
