@@ -139,7 +139,7 @@ void describe(option_visitor& v, settings& s) {
       {"store", "Redis, the second level (L2). Without it values live in L1 only."}, s.store.has_value(), [&] { s.store.emplace(); },
       [&](option_visitor& in) { describe_store(in, *s.store); });
   v.section({"l1", "The in-memory first level."}, [&](option_visitor& in) {
-    in.size({"size", "Bytes it may use; 0: off, every request checks Redis."}, s.l1.size, 1024 * gib);
+    in.size({"size", "Bytes it may use; 0: off, every request checks Redis (64MiB when there is no store)."}, s.l1.size, 1024 * gib);
     in.duration({"ttl", "Upper bound of a value's life in L1."}, s.l1.ttl, milliseconds(1), year);
   });
   v.section({"defaults", "Policy of every route; each key may be given per route too."}, [&](option_visitor& in) { describe_policy(in, s.defaults); });

@@ -43,11 +43,11 @@ check_curl_line() {
 }
 
 smoke() {
-  local log failed=0 line ready=no
+  local failed=0 line ready=no
   log=$(mktemp)
   build/release/asidecar demo 2>"$log" &
-  local pid=$!
-  trap 'kill "$pid" 2>/dev/null || true; rm -f "$log"' EXIT
+  pid=$!
+  trap 'if [ -n "$pid" ]; then kill "$pid" 2>/dev/null || true; fi; rm -f "$log"' EXIT
   for _ in $(seq 100); do
     if ! kill -0 "$pid" 2>/dev/null; then break; fi
     if curl -sf -o /dev/null --max-time 1 "$admin/readyz"; then ready=yes; break; fi
@@ -61,6 +61,7 @@ smoke() {
   for line in "${curl_lines[@]}"; do check_curl_line "$line" || failed=1; done
   kill "$pid"
   if wait "$pid"; then echo "ok      stopped with exit code 0"; else echo "FAILED  exit code $? on SIGTERM"; failed=1; fi
+  pid=
   return "$failed"
 }
 

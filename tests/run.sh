@@ -20,6 +20,8 @@ for part in "${parts[@]}"; do
 done
 
 export CC=${CC:-gcc} CXX=${CXX:-g++} CCACHE_DIR=${CCACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/ccache}
+# So that ccache also serves files with precompiled headers, and another checkout of the same files.
+export CCACHE_SLOPPINESS=pch_defines,time_macros CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 export PYTHONDONTWRITEBYTECODE=1
 reports=$(mktemp -d)
 passed=0

@@ -84,7 +84,12 @@ std::vector<std::unique_ptr<lane>> make_lanes(std::size_t count) {
 }
 
 // L1 copies beside a store need the backplane to learn of other writers; until that is there, L1 serves only without a store.
-std::uint64_t l1_bytes(const config::settings& s) { return s.store ? 0 : s.l1.size; }
+// A daemon with neither would cache nothing, so without a store an unset size is not "off".
+std::uint64_t l1_bytes(const config::settings& s) {
+  constexpr std::uint64_t without_store = std::uint64_t(64) << 20;
+  if (s.store) return 0;
+  return s.l1.size != 0 ? s.l1.size : without_store;
+}
 
 daemon::daemon(config::settings settings, std::string path)
     : path_(std::move(path)), log_(observe::make_log(settings.log)), metrics_(worker_count(settings)), shared_(l1_bytes(settings)),

@@ -124,7 +124,8 @@ task<action> cache::store_loaded(fill_round& round) {
   const auto done = co_await store_->fill(round.request.key, round.token, round.made.value, worker_.time->wall_now());
   round.result.stored = done == l2_store::fill_outcome::stored;
   if (round.result.stored) keep_in_l1(round.request.key, round.made.value, round.f.stamp());
-  co_return round.way.on_done();
+  // Redis may be full and refuse the value: the lock must not stay for its whole ttl.
+  co_return done == l2_store::fill_outcome::down ? action::release : round.way.on_done();
 }
 
 // The lock lives for ttl; it is renewed at a third of it, so that one lost renewal does not lose the lock.

@@ -36,6 +36,8 @@ session::~session() {
 
 void session::on_ready(std::uint32_t events) {
   if (state_ == state::dead) return;
+  // Nobody is left to read an answer. Epoll tells of it whether asked or not, so the socket must go, or it would be told forever.
+  if ((events & EPOLLHUP) != 0 && (state_ == state::handling || !pending_.empty())) return close();
   if ((events & EPOLLOUT) != 0) {
     flush_pending();
     if (state_ == state::dead || !pending_.empty()) return;

@@ -22,13 +22,18 @@ namespace {
 
 constexpr milliseconds retry_pause{20};  // doubled with each try, shortened at random by up to half
 
-const load_error* error_of(const load_outcome& outcome) { return std::get_if<load_error>(&outcome); }
+const load_error* error_of(const load_outcome& outcome) {
+  return std::get_if<load_error>(&outcome);
+}
 
 origin_stats::breaker_state shown(core::breaker::state state) {
   switch (state) {
-    case core::breaker::state::closed: return origin_stats::breaker_state::closed;
-    case core::breaker::state::open: return origin_stats::breaker_state::open;
-    case core::breaker::state::half_open: break;
+    case core::breaker::state::closed:
+      return origin_stats::breaker_state::closed;
+    case core::breaker::state::open:
+      return origin_stats::breaker_state::open;
+    case core::breaker::state::half_open:
+      break;
   }
   return origin_stats::breaker_state::half_open;
 }
@@ -57,8 +62,8 @@ class guard {
     bool admitted = false;                 // likewise
   };
 
-  // Both with the mutex held. Frames are also destroyed when a thread's clock is gone already, so the time of the last
-  // event has to do for what is shown.
+  // Both with the mutex held. Frames are also destroyed when a thread's clock is gone already, so the time of
+  // the last event has to do for what is shown.
   void leave();
   void show();
 
@@ -88,7 +93,8 @@ void guard::show() {
   stats_->breaker.store(shown(breaker_.current(seen_)), std::memory_order_relaxed);
 }
 
-// One load's place in the bulkhead and its permission from the breaker; gives back what it holds, however the load ends.
+// One load's place in the bulkhead and its permission from the breaker; gives back what it holds, however the
+// load ends.
 class guard::place {
  public:
   explicit place(guard& g) : guard_(g) {}
@@ -129,7 +135,8 @@ guard::place::~place() {
 load_error guard::place::refuse(load_error::kind why, steady_time now) {
   guard_.stats_->refused.fetch_add(1, std::memory_order_relaxed);
   guard_.show();
-  if (why != load_error::kind::open) return {why, "too many loads in flight and queued", std::chrono::seconds(1)};
+  if (why != load_error::kind::open)
+    return {why, "too many loads in flight and queued", std::chrono::seconds(1)};
   const auto pause = std::chrono::ceil<std::chrono::seconds>(guard_.breaker_.retry_after(now));
   return {why, "the circuit breaker is open", std::max(pause, std::chrono::seconds(1))};
 }
@@ -143,8 +150,11 @@ task<std::optional<load_error>> guard::place::enter(runtime::worker& w, steady_t
       co_return refuse(load_error::kind::open, guard_.seen_);
     ticket_ = ++guard_.next_ticket_;
     switch (guard_.bulkhead_.enter(ticket_)) {
-      case core::bulkhead::entry::refused: co_return refuse(load_error::kind::overloaded, guard_.seen_);
-      case core::bulkhead::entry::run: state_ = state::inside; break;
+      case core::bulkhead::entry::refused:
+        co_return refuse(load_error::kind::overloaded, guard_.seen_);
+      case core::bulkhead::entry::run:
+        state_ = state::inside;
+        break;
       case core::bulkhead::entry::wait:
         state_ = state::queued;
         me = std::make_shared<waiter>(w);
@@ -225,7 +235,8 @@ task<load_outcome> guarded_loader::load(load_request request) {
     outcome = co_await call(std::move(asked));
     mine.settle(outcome, worker_.time->now());
     const auto* error = error_of(outcome);
-    if (error == nullptr || error->what != load_error::kind::failed || attempt >= keep->retries) co_return outcome;
+    if (error == nullptr || error->what != load_error::kind::failed || attempt >= keep->retries)
+      co_return outcome;
     const auto share = 0.5 + 0.5 * worker_.random->unit();
     const auto again = worker_.time->now() + std::chrono::duration_cast<milliseconds>(pause * share);
     if (again >= request.deadline) co_return outcome;
@@ -249,7 +260,8 @@ task<void> guarded_loader::sleep_until(steady_time when) {
 
 }  // namespace
 
-std::shared_ptr<guard> make_guard(const config::origin_settings& settings, std::shared_ptr<origin_stats> stats) {
+std::shared_ptr<guard> make_guard(const config::origin_settings& settings,
+                                  std::shared_ptr<origin_stats> stats) {
   return std::make_shared<guard>(settings, std::move(stats));
 }
 

@@ -32,10 +32,13 @@ using tcp_socket = asio::basic_stream_socket<asio::ip::tcp, runtime::io_executor
 using tls_stream = asio::ssl::stream<tcp_socket&>;
 using parser = beast::http::response_parser<beast::http::string_body>;
 
-bool idempotent(const std::string& method) { return method == "GET" || method == "PUT" || method == "DELETE"; }
+bool idempotent(const std::string& method) {
+  return method == "GET" || method == "PUT" || method == "DELETE";
+}
 
 bool has_header(const http_headers& headers, std::string_view name) {
-  return std::any_of(headers.begin(), headers.end(), [&](const auto& h) { return proto::iequals(h.first, name); });
+  return std::any_of(headers.begin(), headers.end(),
+                     [&](const auto& h) { return proto::iequals(h.first, name); });
 }
 
 // Beast 1.81 takes framing that two readers could understand differently; such an answer is none.
@@ -50,7 +53,8 @@ bool sound_framing(const parser::value_type& message) {
 }  // namespace
 
 const std::string* http_response::find(std::string_view name) const noexcept {
-  const auto found = std::find_if(headers.begin(), headers.end(), [&](const auto& h) { return proto::iequals(h.first, name); });
+  const auto found = std::find_if(headers.begin(), headers.end(),
+                                  [&](const auto& h) { return proto::iequals(h.first, name); });
   return found == headers.end() ? nullptr : &found->second;
 }
 
@@ -97,7 +101,8 @@ class http_connection {
 };
 
 task<std::string> http_connection::open(steady_time deadline) {
-  const auto endpoints = co_await name_lookup::run(client_.worker_, client_.url_.host, client_.url_.port, deadline);
+  const auto endpoints =
+      co_await name_lookup::run(client_.worker_, client_.url_.host, client_.url_.port, deadline);
   if (endpoints.empty()) co_return "the host name has no address";
   error_code ec;
   for (const auto& endpoint : endpoints) {
@@ -122,7 +127,8 @@ task<std::string> http_connection::start_tls() {
   error_code ec;
   asio::ip::make_address(host, ec);
   if (ec)  // SNI holds names only (RFC 6066)
-    SSL_ctrl(tls_->native_handle(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, const_cast<char*>(host.c_str()));
+    SSL_ctrl(tls_->native_handle(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+             const_cast<char*>(host.c_str()));
   tls_->set_verify_callback(asio::ssl::host_name_verification(host), ec);
   auto [failed] = co_await tls_->async_handshake(asio::ssl::stream_base::client, as_result);
   co_return failed ? "TLS: " + failed.message() : std::string();
@@ -136,7 +142,8 @@ task<std::string> http_connection::exchange(const std::string& head, const std::
 }
 
 template <class Stream>
-task<std::string> http_connection::exchange_on(Stream& stream, const std::string& head, const std::string& body) {
+task<std::string> http_connection::exchange_on(Stream& stream, const std::string& head,
+                                               const std::string& body) {
   const std::array<asio::const_buffer, 2> buffers{asio::buffer(head), asio::buffer(body)};
   // A server may answer and close before it has read everything, so a failed write alone decides nothing.
   auto [unsent, written] = co_await asio::async_write(stream, buffers, as_result);
@@ -147,7 +154,9 @@ task<std::string> http_connection::exchange_on(Stream& stream, const std::string
     auto [ec, n] = co_await beast::http::async_read(stream, buffer_, p, as_result);
     answered = answered || p.got_some() || buffer_.size() > 0;
     if (ec == beast::http::error::body_limit) co_return "the answer is larger than max_response";
-    if (ec) co_return (unsent ? "the request could not be sent: " + unsent.message() : "no whole answer: " + ec.message());
+    if (ec)
+      co_return (unsent ? "the request could not be sent: " + unsent.message()
+                        : "no whole answer: " + ec.message());
     const auto status = p.get().result_int();
     if (status == 101 || !sound_framing(p.get())) break;
     if (status < 200) continue;
@@ -167,13 +176,19 @@ void http_connection::keep(parser& p) {
 }
 
 http_client::http_client(runtime::worker& w, config::http_url url, const std::string& ca, limits most)
-    : worker_(w), url_(std::move(url)), most_(most), tls_(asio::ssl::context::tls_client), due_timer_(w.executor()) {
+    : worker_(w),
+      url_(std::move(url)),
+      most_(most),
+      tls_(asio::ssl::context::tls_client),
+      due_timer_(w.executor()) {
   if (!url_.tls) return;
   error_code ec;
   tls_.set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1, ec);
   tls_.set_verify_mode(asio::ssl::verify_peer, ec);
-  if (ca.empty()) tls_.set_default_verify_paths(ec);
-  else tls_.load_verify_file(ca, ec);
+  if (ca.empty())
+    tls_.set_default_verify_paths(ec);
+  else
+    tls_.load_verify_file(ca, ec);
   if (ec) trouble_ = "the trusted certificates cannot be read: " + ec.message();
 }
 
@@ -188,9 +203,11 @@ void http_client::stop() {
 }
 
 std::string http_client::head_of(const http_request& request) const {
-  std::string out = request.method + ' ' + url_.base_path + request.target + " HTTP/1.1\r\nHost: " + url_.authority + "\r\n";
+  std::string out = request.method + ' ' + url_.base_path + request.target +
+                    " HTTP/1.1\r\nHost: " + url_.authority + "\r\n";
   const auto add = [&](std::string_view name, std::string_view value) {
-    if (value.find_first_of(std::string_view("\r\n\0", 3)) == value.npos) out.append(name).append(": ").append(value).append("\r\n");
+    if (value.find_first_of(std::string_view("\r\n\0", 3)) == value.npos)
+      out.append(name).append(": ").append(value).append("\r\n");
   };
   for (const auto& [name, value] : request.headers) add(name, value);
   if (!has_header(request.headers, "accept")) add("Accept", "*/*");
@@ -217,7 +234,8 @@ task<http_outcome> http_client::send(http_request request, steady_time deadline)
     std::erase(busy_, c.get());
     failure.timeout = c->late || worker_.time->now() >= deadline;
     if (failure.timeout) failure.detail = "took too long";
-    again = kept && !c->complete && !c->answered && !failure.timeout && !stopped_ && idempotent(request.method);
+    again =
+        kept && !c->complete && !c->answered && !failure.timeout && !stopped_ && idempotent(request.method);
     if (again) c = std::make_unique<http_connection>(*this);
   }
   const bool complete = c->complete && !c->late;

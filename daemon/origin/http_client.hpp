@@ -1,5 +1,5 @@
-// An HTTP/1.1 client for one server: a pool of kept connections, plain or TLS, each request within a deadline of its own.
-// One thread only; shared ownership, since timers refer to it: call stop().
+// An HTTP/1.1 client for one server: a pool of kept connections, plain or TLS, each request within a deadline
+// of its own. One thread only; shared ownership, since timers refer to it: call stop().
 #pragma once
 
 #include <boost/asio/ssl/context.hpp>
@@ -22,7 +22,8 @@ using http_headers = std::vector<std::pair<std::string, std::string>>;
 struct http_request {
   std::string method = "GET";
   std::string target;    // put behind the URL's base path
-  http_headers headers;  // besides Host, Content-Length, and defaults for Accept, Accept-Encoding (identity) and User-Agent
+  http_headers headers;  // besides Host, Content-Length, and defaults for Accept, Accept-Encoding (identity)
+                         // and User-Agent
   std::string body;
 };
 
@@ -54,15 +55,17 @@ class http_client : public std::enable_shared_from_this<http_client> {
   http_client(runtime::worker& w, config::http_url url, const std::string& ca, limits most);
   ~http_client();
 
-  // Redirects are answers like any other. An idempotent request that met a connection the server had just closed is sent
-  // once more on a new one.
+  // Redirects are answers like any other. An idempotent request that met a connection the server had just
+  // closed is sent once more on a new one.
   runtime::task<http_outcome> send(http_request request, runtime::steady_time deadline);
   void stop();
 
  private:
   friend class http_connection;
   using connection_ptr = std::unique_ptr<http_connection>;
-  using timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, runtime::io_executor>;
+  using timer =
+      asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>,
+                                 runtime::io_executor>;
 
   // A request that waits for one of the connections.
   struct waiter {
@@ -85,7 +88,7 @@ class http_client : public std::enable_shared_from_this<http_client> {
   std::string trouble_;  // why TLS cannot be used, e.g. no such ca
   timer due_timer_;
   runtime::steady_time due_ = runtime::steady_time::max();  // what the timer is set to
-  std::vector<connection_ptr> idle_;                        // the last one used last: the others may age and go
+  std::vector<connection_ptr> idle_;  // the last one used last: the others may age and go
   std::vector<http_connection*> busy_;
   std::size_t open_ = 0;  // idle, busy and admitted
   std::deque<waiter*> waiting_;

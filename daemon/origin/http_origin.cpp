@@ -1,4 +1,5 @@
-// HTTP origins: what a load is as a request, and what the answer means to a shared cache (RFC 9111, RFC 5861).
+// HTTP origins: what a load is as a request, and what the answer means to a shared cache (RFC 9111, RFC
+// 5861).
 #include <algorithm>
 #include <stdexcept>
 
@@ -24,7 +25,9 @@ using std::chrono::seconds;
 
 constexpr std::uint64_t age_max = 1ULL << 31;  // RFC 9111, section 1.2.2
 
-load_error failed(std::string detail) { return {load_error::kind::failed, std::move(detail), seconds(1)}; }
+load_error failed(std::string detail) {
+  return {load_error::kind::failed, std::move(detail), seconds(1)};
+}
 
 // Every field line of that name, without the blanks around it.
 template <class Sink>
@@ -40,7 +43,8 @@ std::string kept(const http_response& r, std::string_view name) {
 }
 
 // How long the answer is fresh from its creation; unset when the origin does not say.
-std::optional<seconds> explicit_freshness(const http_response& r, const proto::response_directives& said, runtime::wall_time now) {
+std::optional<seconds> explicit_freshness(const http_response& r, const proto::response_directives& said,
+                                          runtime::wall_time now) {
   if (said.no_cache) return seconds(0);
   if (said.s_maxage) return said.s_maxage;
   if (said.max_age) return said.max_age;
@@ -53,7 +57,8 @@ std::optional<seconds> explicit_freshness(const http_response& r, const proto::r
   return std::max(seconds(0), *end - written.value_or(std::chrono::floor<seconds>(now)));
 }
 
-// All requests of a key are alike in what is forwarded, which is part of the key, and in Accept-Encoding, which is ours.
+// All requests of a key are alike in what is forwarded, which is part of the key, and in Accept-Encoding,
+// which is ours.
 bool varies_unseen(const http_response& r, const std::vector<std::string>& forwarded) {
   bool unseen = false;
   for_each_line(r, "vary", [&](std::string_view names) {
@@ -62,21 +67,24 @@ bool varies_unseen(const http_response& r, const std::vector<std::string>& forwa
       const auto name = proto::trim(names.substr(0, comma));
       names.remove_prefix(std::min(comma + 1, names.size()));
       const bool seen = name.empty() || proto::iequals(name, "accept-encoding") ||
-                        std::any_of(forwarded.begin(), forwarded.end(), [&](const auto& f) { return proto::iequals(f, name); });
+                        std::any_of(forwarded.begin(), forwarded.end(),
+                                    [&](const auto& f) { return proto::iequals(f, name); });
       unseen = unseen || !seen;
     }
   });
   return unseen;
 }
 
-void obey(const http_response& r, const std::vector<std::string>& forwarded, runtime::wall_time now, loaded& out) {
+void obey(const http_response& r, const std::vector<std::string>& forwarded, runtime::wall_time now,
+          loaded& out) {
   proto::response_directives said;
   for_each_line(r, "cache-control", [&](std::string_view line) { proto::parse_cache_control(line, said); });
   out.storable = !said.no_store && !said.is_private && !varies_unseen(r, forwarded);
   out.fresh_for = explicit_freshness(r, said, now);
   out.stale_while_revalidate = said.stale_while_revalidate;
   out.stale_if_error = said.stale_if_error;
-  if (said.must_revalidate || said.no_cache) out.stale_while_revalidate = out.stale_if_error = milliseconds(0);
+  if (said.must_revalidate || said.no_cache)
+    out.stale_while_revalidate = out.stale_if_error = milliseconds(0);
   if (const auto* age = r.find("age"))
     out.age = seconds(std::min(proto::parse_decimal(proto::trim(*age)).value_or(0), age_max));
 }
@@ -86,7 +94,8 @@ class http_origin final : public origin {
   http_origin(std::shared_ptr<http_client> c, runtime::worker& w) : client_(std::move(c)), worker_(w) {}
   ~http_origin() override { client_->stop(); }
 
-  std::unique_ptr<engine::loader> make_loader(const config::route_settings& route, const core::key_template& key) override;
+  std::unique_ptr<engine::loader> make_loader(const config::route_settings& route,
+                                              const core::key_template& key) override;
   void stop() override { client_->stop(); }
 
  private:
@@ -119,7 +128,8 @@ task<load_outcome> http_loader::load(load_request request) {
   std::vector<std::string_view> values;
   for (const auto position : terms_.positions) values.push_back(request.params.at(position));
   auto target = terms_.request.target(values);
-  if (!target) co_return load_error{load_error::kind::bad_key, "the key would change the path's shape", seconds(1)};
+  if (!target)
+    co_return load_error{load_error::kind::bad_key, "the key would change the path's shape", seconds(1)};
   http_request ask;
   ask.target = std::move(*target);
   ask.headers = std::move(request.headers);
@@ -132,7 +142,8 @@ task<load_outcome> http_loader::load(load_request request) {
   }
   auto outcome = co_await client_->send(std::move(ask), request.deadline);
   if (auto* failure = std::get_if<http_failure>(&outcome))
-    co_return load_error{failure->timeout ? load_error::kind::timeout : load_error::kind::failed, "HTTP: " + failure->detail, seconds(1)};
+    co_return load_error{failure->timeout ? load_error::kind::timeout : load_error::kind::failed,
+                         "HTTP: " + failure->detail, seconds(1)};
   co_return translate(std::move(std::get<http_response>(outcome)), conditional);
 }
 
@@ -140,14 +151,20 @@ load_outcome http_loader::translate(http_response r, bool conditional) const {
   loaded out;
   switch (r.status) {
     case 200:
-    case 203: break;
-    case 404:
-    case 410: out.what = loaded::outcome::no_record; break;
-    case 304:
-      if (conditional) out.what = loaded::outcome::not_modified;
-      else return failed("HTTP 304 to a request without conditions");
+    case 203:
       break;
-    default: return failed("HTTP " + std::to_string(r.status));
+    case 404:
+    case 410:
+      out.what = loaded::outcome::no_record;
+      break;
+    case 304:
+      if (conditional)
+        out.what = loaded::outcome::not_modified;
+      else
+        return failed("HTTP 304 to a request without conditions");
+      break;
+    default:
+      return failed("HTTP " + std::to_string(r.status));
   }
   if (terms_.obeys) obey(r, terms_.forwarded, worker_.time->wall_now(), out);
   if (out.what != loaded::outcome::value) return out;
@@ -162,22 +179,29 @@ load_outcome http_loader::translate(http_response r, bool conditional) const {
   return out;
 }
 
-std::unique_ptr<engine::loader> http_origin::make_loader(const config::route_settings& route, const core::key_template& key) {
+std::unique_ptr<engine::loader> http_origin::make_loader(const config::route_settings& route,
+                                                         const core::key_template& key) {
   auto parsed = core::http_template::parse(route.load);
   auto* request = boost::variant2::get_if<core::http_template>(&parsed);
-  if (request == nullptr || request->method() != "GET") throw std::runtime_error("route " + route.name + ": its load is no GET request");
-  http_loader::terms t{std::move(*request), {}, route.forward_headers, route.cache_control == config::origin_cache_control::obey};
+  if (request == nullptr || request->method() != "GET")
+    throw std::runtime_error("route " + route.name + ": its load is no GET request");
+  http_loader::terms t{std::move(*request),
+                       {},
+                       route.forward_headers,
+                       route.cache_control == config::origin_cache_control::obey};
   for (const auto& name : t.request.params()) t.positions.push_back(key.param_index(name).value());
   return std::make_unique<http_loader>(client_, worker_, std::move(t));
 }
 
 }  // namespace
 
-std::shared_ptr<origin> make_http_origin(runtime::worker& worker, const config::origin_settings& settings, std::size_t connections) {
+std::shared_ptr<origin> make_http_origin(runtime::worker& worker, const config::origin_settings& settings,
+                                         std::size_t connections) {
   auto url = config::parse_http_url(settings.http);
   if (!url) throw std::runtime_error("origin " + settings.name + ": not an HTTP URL");
   const http_client::limits most{std::max<std::size_t>(1, connections), settings.max_response};
-  return std::make_shared<http_origin>(std::make_shared<http_client>(worker, std::move(*url), settings.ca, most), worker);
+  return std::make_shared<http_origin>(
+      std::make_shared<http_client>(worker, std::move(*url), settings.ca, most), worker);
 }
 
 }  // namespace asidecar::origin

@@ -1,4 +1,5 @@
-// Host names to addresses. getaddrinfo cannot be cut short, so it runs on and only the waiting for it ends at the deadline.
+// Host names to addresses. getaddrinfo cannot be cut short, so it runs on and only the waiting for it ends at
+// the deadline.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
@@ -14,7 +15,8 @@ namespace asidecar::origin {
 class name_lookup {
  public:
   // Empty when the name has no address, or none yet at `deadline`.
-  static runtime::task<std::vector<asio::ip::tcp::endpoint>> run(runtime::worker& w, std::string host, std::uint16_t port,
+  static runtime::task<std::vector<asio::ip::tcp::endpoint>> run(runtime::worker& w, std::string host,
+                                                                 std::uint16_t port,
                                                                  runtime::steady_time deadline) {
     error_code ec;
     if (const auto address = asio::ip::make_address(host, ec); !ec)
@@ -30,7 +32,8 @@ class name_lookup {
   }
 
  private:
-  static runtime::task<void> ask(std::shared_ptr<name_lookup> mine, runtime::io_executor executor, std::string host, std::uint16_t port) {
+  static runtime::task<void> ask(std::shared_ptr<name_lookup> mine, runtime::io_executor executor,
+                                 std::string host, std::uint16_t port) {
     asio::ip::basic_resolver<asio::ip::tcp, runtime::io_executor> names(executor);
     auto [ec, results] = co_await names.async_resolve(host, std::to_string(port), runtime::as_result);
     if (!ec)

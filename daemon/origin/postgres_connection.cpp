@@ -15,7 +15,8 @@ namespace {
 
 constexpr milliseconds pause_min{50};
 constexpr milliseconds pause_max{2000};
-constexpr milliseconds cancel_patience{2000};  // a server that does not answer for so long after a cancel is given up
+constexpr milliseconds cancel_patience{
+    2000};  // a server that does not answer for so long after a cancel is given up
 
 using result_ptr = std::unique_ptr<PGresult, void (*)(PGresult*)>;
 
@@ -33,7 +34,9 @@ postgres_connection::postgres_connection(runtime::worker& w, std::shared_ptr<con
 
 postgres_connection::~postgres_connection() = default;
 
-void postgres_connection::start() { worker_.tasks.spawn(live(shared_from_this())); }
+void postgres_connection::start() {
+  worker_.tasks.spawn(live(shared_from_this()));
+}
 
 void postgres_connection::stop() {
   if (state_ == state::stopped) return;
@@ -70,13 +73,15 @@ task<void> postgres_connection::live([[maybe_unused]] std::shared_ptr<postgres_c
     if (opened && state_ != state::stopped) continue;  // at once: most often the server was only restarted
     if (state_ == state::stopped) break;
     const auto share = 0.5 + 0.5 * worker_.random->unit();
-    co_await pause_->wait_until(worker_.time->now() + std::chrono::duration_cast<milliseconds>(pause * share));
+    co_await pause_->wait_until(worker_.time->now() +
+                                std::chrono::duration_cast<milliseconds>(pause * share));
     pause = std::min(pause * 2, pause_max);
     become(state::connecting);
   }
 }
 
-task<postgres_answer> postgres_connection::query(const postgres_statement& s, const std::vector<std::string>& params,
+task<postgres_answer> postgres_connection::query(const postgres_statement& s,
+                                                 const std::vector<std::string>& params,
                                                  steady_time deadline) {
   const auto self = shared_from_this();
   runtime::one_shot<postgres_answer> done;
@@ -98,7 +103,8 @@ task<postgres_answer> postgres_connection::query(const postgres_statement& s, co
   co_return co_await done.wait();
 }
 
-bool postgres_connection::send(const postgres_statement& s, const std::vector<std::string>& params, exchange& e) {
+bool postgres_connection::send(const postgres_statement& s, const std::vector<std::string>& params,
+                               exchange& e) {
   auto& known = prepared_[&s];
   e.statement = &s;
   e.prepares = !known.valid;
@@ -107,11 +113,13 @@ bool postgres_connection::send(const postgres_statement& s, const std::vector<st
     ++known.generation;
   }
   e.generation = known.generation;
-  const std::string name = "asidecar_" + std::to_string(reinterpret_cast<std::uintptr_t>(&s)) + "_" + std::to_string(e.generation);
+  const std::string name =
+      "asidecar_" + std::to_string(reinterpret_cast<std::uintptr_t>(&s)) + "_" + std::to_string(e.generation);
   std::vector<const char*> values;
   for (const auto& p : params) values.push_back(p.c_str());
   return (!e.prepares || PQsendPrepare(pg_.get(), name.c_str(), s.sql.c_str(), 0, nullptr) == 1) &&
-         PQsendQueryPrepared(pg_.get(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) == 1 &&
+         PQsendQueryPrepared(pg_.get(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr,
+                             nullptr, 0) == 1 &&
          PQpipelineSync(pg_.get()) == 1;
 }
 
@@ -160,14 +168,19 @@ bool postgres_connection::deliver() {
 void postgres_connection::take(const PGresult& result) {
   auto& e = sent_.front();
   switch (PQresultStatus(&result)) {
-    case PGRES_COMMAND_OK: e.prepares = false; return;
-    case PGRES_PIPELINE_ABORTED: return;  // the error came before
+    case PGRES_COMMAND_OK:
+      e.prepares = false;
+      return;
+    case PGRES_PIPELINE_ABORTED:
+      return;  // the error came before
     case PGRES_TUPLES_OK:
       e.answer.what = postgres_answer::outcome::rows;
       if (PQntuples(&result) > 0)
-        e.answer.text.emplace(PQgetvalue(&result, 0, 0), static_cast<std::size_t>(PQgetlength(&result, 0, 0)));
+        e.answer.text.emplace(PQgetvalue(&result, 0, 0),
+                              static_cast<std::size_t>(PQgetlength(&result, 0, 0)));
       return;
-    default: break;
+    default:
+      break;
   }
   const char* code = PQresultErrorField(&result, PG_DIAG_SQLSTATE);
   const char* message = PQresultErrorField(&result, PG_DIAG_MESSAGE_PRIMARY);
@@ -226,8 +239,8 @@ void postgres_connection::expire() {
   }
 }
 
-// Stops the query that runs when nobody waits for it. The server may have gone on to the next one when the cancel arrives;
-// that one is then tried again by its caller.
+// Stops the query that runs when nobody waits for it. The server may have gone on to the next one when the
+// cancel arrives; that one is then tried again by its caller.
 void postgres_connection::cancel_front() {
   if (sent_.empty() || cancelling_) return;
   auto& front = sent_.front();

@@ -1,6 +1,7 @@
-// One connection to PostgreSQL: libpq in pipeline mode on an Asio descriptor. Queries leave at once and are answered in order;
-// each ends with its own Sync, so that an error ends that query alone. Statements are prepared on first use. Reconnects in the
-// background. One thread only. Owns itself through its coroutines: call stop().
+// One connection to PostgreSQL: libpq in pipeline mode on an Asio descriptor. Queries leave at once and are
+// answered in order; each ends with its own Sync, so that an error ends that query alone. Statements are
+// prepared on first use. Reconnects in the background. One thread only. Owns itself through its coroutines:
+// call stop().
 #pragma once
 
 #include <libpq-fe.h>
@@ -53,9 +54,10 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
     stopped,
   };
 
-  // `cancels` runs PQcancel, which blocks; it must be joined before `w` ends. `changed` is called when the state changes.
-  postgres_connection(runtime::worker& w, std::shared_ptr<const postgres_target> target, asio::thread_pool& cancels,
-                      std::function<void()> changed);
+  // `cancels` runs PQcancel, which blocks; it must be joined before `w` ends. `changed` is called when the
+  // state changes.
+  postgres_connection(runtime::worker& w, std::shared_ptr<const postgres_target> target,
+                      asio::thread_pool& cancels, std::function<void()> changed);
   ~postgres_connection();
 
   void start();
@@ -70,7 +72,9 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
 
  private:
   using descriptor = asio::posix::basic_stream_descriptor<runtime::io_executor>;
-  using timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, runtime::io_executor>;
+  using timer =
+      asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>,
+                                 runtime::io_executor>;
   using connection_ptr = std::unique_ptr<PGconn, void (*)(PGconn*)>;
 
   struct prepared {
@@ -85,7 +89,8 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
     std::uint64_t generation = 0;
     bool prepares = false;
     bool cancelled = false;
-    runtime::steady_time due = runtime::steady_time::max();  // then: timed out; after a cancel: given up with the connection
+    runtime::steady_time due =
+        runtime::steady_time::max();  // then: timed out; after a cancel: given up with the connection
     postgres_answer answer;
   };
 

@@ -22,8 +22,12 @@ using std::chrono::milliseconds;
 constexpr int tries_max = 3;  // a server that restarts takes its connections away one after the other
 constexpr milliseconds server_grace{1000};  // how much longer than ours the server's own timeout is
 
-load_error failed(std::string detail) { return {load_error::kind::failed, std::move(detail), std::chrono::seconds(1)}; }
-load_error late(std::string detail) { return {load_error::kind::timeout, std::move(detail), std::chrono::seconds(1)}; }
+load_error failed(std::string detail) {
+  return {load_error::kind::failed, std::move(detail), std::chrono::seconds(1)};
+}
+load_error late(std::string detail) {
+  return {load_error::kind::timeout, std::move(detail), std::chrono::seconds(1)};
+}
 
 // The server refuses the value itself: its syntax, range, date, bytes.
 bool is_bad_value(const std::string& sqlstate) {
@@ -31,7 +35,8 @@ bool is_bad_value(const std::string& sqlstate) {
   return std::find(codes.begin(), codes.end(), sqlstate) != codes.end();
 }
 
-// Not this query's fault: a cancel meant for the one before it, or a prepared statement the server forgot or outgrew.
+// Not this query's fault: a cancel meant for the one before it, or a prepared statement the server forgot or
+// outgrew.
 bool worth_another_try(const postgres_answer& a) {
   if (a.what == postgres_answer::outcome::lost) return true;
   if (a.what != postgres_answer::outcome::refused) return false;
@@ -56,7 +61,8 @@ class postgres_origin final : public origin {
   postgres_origin(runtime::worker& w, const config::origin_settings& settings, std::size_t connections);
   ~postgres_origin() override;
 
-  std::unique_ptr<engine::loader> make_loader(const config::route_settings& route, const core::key_template& key) override;
+  std::unique_ptr<engine::loader> make_loader(const config::route_settings& route,
+                                              const core::key_template& key) override;
   void stop() override;
 
   task<load_outcome> load(const load_query& q, load_request request);
@@ -64,7 +70,8 @@ class postgres_origin final : public origin {
  private:
   using connection_ptr = std::shared_ptr<postgres_connection>;
 
-  task<postgres_answer> ask(const postgres_statement& s, const std::vector<std::string>& params, steady_time deadline);
+  task<postgres_answer> ask(const postgres_statement& s, const std::vector<std::string>& params,
+                            steady_time deadline);
   connection_ptr least_loaded() const;
   bool connecting() const;
   load_outcome translate(postgres_answer answer, const std::string& content_type) const;
@@ -89,7 +96,8 @@ class postgres_loader final : public engine::loader {
   const load_query& query_;
 };
 
-postgres_origin::postgres_origin(runtime::worker& w, const config::origin_settings& settings, std::size_t connections)
+postgres_origin::postgres_origin(runtime::worker& w, const config::origin_settings& settings,
+                                 std::size_t connections)
     : worker_(w), response_max_(settings.max_response) {
   target_->url = settings.postgres;
   const auto changed = [this] {
@@ -112,7 +120,8 @@ void postgres_origin::stop() {
   for (auto* bell : waiting_) bell->ring();
 }
 
-std::unique_ptr<engine::loader> postgres_origin::make_loader(const config::route_settings& route, const core::key_template& key) {
+std::unique_ptr<engine::loader> postgres_origin::make_loader(const config::route_settings& route,
+                                                             const core::key_template& key) {
   const auto parsed = core::sql_template::parse(route.load);
   const auto* sql = boost::variant2::get_if<core::sql_template>(&parsed);
   if (sql == nullptr) throw std::runtime_error("route " + route.name + ": its load does not parse");
@@ -138,7 +147,8 @@ bool postgres_origin::connecting() const {
 }
 
 // Waits for a connection while one is being tried; when the last try just failed, so does this.
-task<postgres_answer> postgres_origin::ask(const postgres_statement& s, const std::vector<std::string>& params, steady_time deadline) {
+task<postgres_answer> postgres_origin::ask(const postgres_statement& s,
+                                           const std::vector<std::string>& params, steady_time deadline) {
   postgres_answer answer;
   std::unique_ptr<runtime::alarm> bell;
   while (!stopped_) {
@@ -167,21 +177,28 @@ task<load_outcome> postgres_origin::load(const load_query& q, load_request reque
   for (const auto position : q.positions) params.push_back(request.params.at(position));
   auto answer = co_await ask(q.statement, params, request.deadline);
   // Loads only read, so that another time does no harm.
-  for (int tries = 1; tries < tries_max && worth_another_try(answer) && worker_.time->now() < request.deadline; ++tries)
+  for (int tries = 1;
+       tries < tries_max && worth_another_try(answer) && worker_.time->now() < request.deadline; ++tries)
     answer = co_await ask(q.statement, params, request.deadline);
   co_return translate(std::move(answer), q.content_type);
 }
 
 load_outcome postgres_origin::translate(postgres_answer answer, const std::string& content_type) const {
   switch (answer.what) {
-    case postgres_answer::outcome::timeout: return late("PostgreSQL: " + (answer.message.empty() ? "took too long" : answer.message));
-    case postgres_answer::outcome::lost: return failed("PostgreSQL: " + answer.message);
+    case postgres_answer::outcome::timeout:
+      return late("PostgreSQL: " + (answer.message.empty() ? "took too long" : answer.message));
+    case postgres_answer::outcome::lost:
+      return failed("PostgreSQL: " + answer.message);
     case postgres_answer::outcome::refused: {
-      const auto detail = "PostgreSQL: " + (answer.sqlstate.empty() ? "" : "SQLSTATE " + answer.sqlstate + ' ') + answer.message;
-      if (is_bad_value(answer.sqlstate)) return load_error{load_error::kind::bad_key, detail, std::chrono::seconds(1)};
+      const auto detail =
+          "PostgreSQL: " + (answer.sqlstate.empty() ? "" : "SQLSTATE " + answer.sqlstate + ' ') +
+          answer.message;
+      if (is_bad_value(answer.sqlstate))
+        return load_error{load_error::kind::bad_key, detail, std::chrono::seconds(1)};
       return failed(detail);
     }
-    case postgres_answer::outcome::rows: break;
+    case postgres_answer::outcome::rows:
+      break;
   }
   loaded out;
   out.content_type = content_type;
@@ -189,14 +206,16 @@ load_outcome postgres_origin::translate(postgres_answer answer, const std::strin
     out.what = loaded::outcome::no_record;
     return out;
   }
-  if (answer.text->size() > response_max_) return failed("PostgreSQL: the result is larger than max_response");
+  if (answer.text->size() > response_max_)
+    return failed("PostgreSQL: the result is larger than max_response");
   out.body = std::move(*answer.text);
   return out;
 }
 
 }  // namespace
 
-std::shared_ptr<origin> make_postgres_origin(runtime::worker& worker, const config::origin_settings& settings, std::size_t connections) {
+std::shared_ptr<origin> make_postgres_origin(runtime::worker& worker, const config::origin_settings& settings,
+                                             std::size_t connections) {
   return std::make_shared<postgres_origin>(worker, settings, connections);
 }
 

@@ -1,4 +1,5 @@
-// SQLite origins: each thread's share is one read-only connection on a thread of its own, since SQLite blocks.
+// SQLite origins: each thread's share is one read-only connection on a thread of its own, since SQLite
+// blocks.
 #include <sqlite3.h>
 
 #include <atomic>
@@ -26,8 +27,12 @@ using runtime::task;
 constexpr int steps_between_checks = 1000;  // virtual machine steps between two looks at the clock
 constexpr std::chrono::milliseconds busy_pause{5};
 
-load_error failed(std::string detail) { return {load_error::kind::failed, std::move(detail), std::chrono::seconds(1)}; }
-load_error late() { return {load_error::kind::timeout, "SQLite took too long", std::chrono::seconds(1)}; }
+load_error failed(std::string detail) {
+  return {load_error::kind::failed, std::move(detail), std::chrono::seconds(1)};
+}
+load_error late() {
+  return {load_error::kind::timeout, "SQLite took too long", std::chrono::seconds(1)};
+}
 
 using statement = std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)>;
 
@@ -46,7 +51,9 @@ struct query {
 
 void append_value(std::string& out, sqlite3_stmt* row, int column) {
   switch (sqlite3_column_type(row, column)) {
-    case SQLITE_INTEGER: out.append(std::to_string(sqlite3_column_int64(row, column))); return;
+    case SQLITE_INTEGER:
+      out.append(std::to_string(sqlite3_column_int64(row, column)));
+      return;
     case SQLITE_FLOAT: {
       const double number = sqlite3_column_double(row, column);
       if (!std::isfinite(number)) break;
@@ -68,7 +75,8 @@ void append_value(std::string& out, sqlite3_stmt* row, int column) {
       out.append(1, '"').append(proto::base64({bytes, size})).append(1, '"');
       return;
     }
-    default: break;
+    default:
+      break;
   }
   out.append("null");
 }
@@ -88,7 +96,8 @@ void append_row(std::string& out, sqlite3_stmt* row) {
 // The connection. Everything but interrupt() is called on its thread.
 class database {
  public:
-  database(std::string path, std::uint64_t response_max) : path_(std::move(path)), response_max_(response_max) {}
+  database(std::string path, std::uint64_t response_max)
+      : path_(std::move(path)), response_max_(response_max) {}
 
   load_outcome run(query& q, const std::vector<std::string>& params, steady_time deadline);
   void interrupt() noexcept { interrupted_ = true; }
@@ -111,22 +120,25 @@ class database {
 // What is wrong, or nothing.
 std::string database::open() {
   sqlite3* opened = nullptr;
-  const int status = sqlite3_open_v2(path_.c_str(), &opened, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, nullptr);
+  const int status =
+      sqlite3_open_v2(path_.c_str(), &opened, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, nullptr);
   handle_.reset(opened);
   if (status != SQLITE_OK) {
     std::string why = opened == nullptr ? "out of memory" : sqlite3_errmsg(opened);
     handle_.reset();
     return why;
   }
-  sqlite3_progress_handler(opened, steps_between_checks,
-                           [](void* self) { return static_cast<database*>(self)->overdue() ? 1 : 0; }, this);
-  sqlite3_busy_handler(opened,
-                       [](void* self, int) {
-                         if (static_cast<database*>(self)->overdue()) return 0;
-                         std::this_thread::sleep_for(busy_pause);
-                         return 1;
-                       },
-                       this);
+  sqlite3_progress_handler(
+      opened, steps_between_checks,
+      [](void* self) { return static_cast<database*>(self)->overdue() ? 1 : 0; }, this);
+  sqlite3_busy_handler(
+      opened,
+      [](void* self, int) {
+        if (static_cast<database*>(self)->overdue()) return 0;
+        std::this_thread::sleep_for(busy_pause);
+        return 1;
+      },
+      this);
   return {};
 }
 
@@ -147,12 +159,14 @@ load_outcome database::prepare_and_run(query& q, const std::vector<std::string>&
   if (!q.prepared) {
     sqlite3_stmt* made = nullptr;
     const auto size = static_cast<int>(q.sql.size());
-    if (sqlite3_prepare_v3(handle_.get(), q.sql.c_str(), size, SQLITE_PREPARE_PERSISTENT, &made, nullptr) != SQLITE_OK)
+    if (sqlite3_prepare_v3(handle_.get(), q.sql.c_str(), size, SQLITE_PREPARE_PERSISTENT, &made, nullptr) !=
+        SQLITE_OK)
       return error_now();
     q.prepared.reset(made);
   }
   if (!bind(q, params))
-    return load_error{load_error::kind::bad_key, "SQLite cannot take a value of the key", std::chrono::seconds(1)};
+    return load_error{load_error::kind::bad_key, "SQLite cannot take a value of the key",
+                      std::chrono::seconds(1)};
   return step(q);
 }
 
@@ -169,7 +183,8 @@ bool database::bind(query& q, const std::vector<std::string>& params) {
       status = sqlite3_bind_int64(q.prepared.get(), number, value);
     } else {
       // SQLITE_STATIC: `params` outlives the steps.
-      status = sqlite3_bind_text(q.prepared.get(), number, text.data(), static_cast<int>(text.size()), SQLITE_STATIC);
+      status = sqlite3_bind_text(q.prepared.get(), number, text.data(), static_cast<int>(text.size()),
+                                 SQLITE_STATIC);
     }
     if (status != SQLITE_OK) return false;
   }
@@ -219,7 +234,8 @@ class sqlite_origin final : public origin {
     thread_.join();
   }
 
-  std::unique_ptr<engine::loader> make_loader(const config::route_settings& route, const core::key_template& key) override;
+  std::unique_ptr<engine::loader> make_loader(const config::route_settings& route,
+                                              const core::key_template& key) override;
   void stop() override { database_.interrupt(); }
 
   task<load_outcome> load(std::shared_ptr<query> q, load_request request) {
@@ -269,7 +285,8 @@ class sqlite_loader final : public engine::loader {
   std::string content_type_;
 };
 
-std::unique_ptr<engine::loader> sqlite_origin::make_loader(const config::route_settings& route, const core::key_template& key) {
+std::unique_ptr<engine::loader> sqlite_origin::make_loader(const config::route_settings& route,
+                                                           const core::key_template& key) {
   const auto parsed = core::sql_template::parse(route.load);
   const auto* sql = boost::variant2::get_if<core::sql_template>(&parsed);
   if (sql == nullptr) throw std::runtime_error("route " + route.name + ": its load does not parse");

@@ -1,4 +1,7 @@
 """One load per key per instance and per fleet; locks that die with their holder; no lost invalidation (contract 5.2 to 5.5)."""
+import os
+import pathlib
+import socket
 import threading
 import time
 import uuid
@@ -295,3 +298,23 @@ def test_after_every_write_every_instance_reads_the_new_value(start_daemon, redi
         stop.set()
         for reader in readers:
             reader.join()
+
+
+def test_clients_that_vanish_during_a_load_cost_no_cpu(start_daemon, redis, prefix, upstream):
+    """A closed Unix socket is reported as hung up for as long as it is watched: the daemon must let go of it."""
+    upstream.on("/things/slow", Reply("1", delay=1.5))
+    daemon = start_daemon(**config(redis, prefix, upstream))
+    for _ in range(3):
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(daemon.data)
+        connection.sendall(b"GET /v1/keys/thing:slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.05)
+        connection.close()
+
+    def cpu_seconds():
+        fields = pathlib.Path(f"/proc/{daemon.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = cpu_seconds()
+    time.sleep(1)
+    assert cpu_seconds() - before < 0.2

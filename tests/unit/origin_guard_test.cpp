@@ -1,6 +1,6 @@
 // The guard before an origin, over a loader that does what it is told, on a real worker.
-#include <catch2/catch.hpp>
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <functional>
 #include <thread>
 
@@ -18,7 +18,9 @@ load_outcome value_of(std::string body) {
   return out;
 }
 
-load_outcome error_of(load_error::kind kind) { return load_error{kind, "told to", 1s}; }
+load_outcome error_of(load_error::kind kind) {
+  return load_error{kind, "told to", 1s};
+}
 
 // Answers with what is scripted, the last entry again and again, each after `takes`.
 struct fake_loader final : loader {
@@ -71,7 +73,8 @@ struct bench {
     }));
   }
   std::size_t good() const {
-    return static_cast<std::size_t>(std::count_if(outcomes.begin(), outcomes.end(), [](const auto& o) { return o.index() == 0; }));
+    return static_cast<std::size_t>(
+        std::count_if(outcomes.begin(), outcomes.end(), [](const auto& o) { return o.index() == 0; }));
   }
 
   runtime::worker w{0};
