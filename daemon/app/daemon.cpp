@@ -26,11 +26,13 @@ constexpr std::chrono::seconds drain_time{10};
 constexpr std::chrono::milliseconds first_connect_max{100};  // of start-up, for Redis
 constexpr std::uint32_t admin_connections_max = 128;
 
-void raise_descriptor_limit() {
+// What the process may open from now on.
+rlim_t raise_descriptor_limit() {
   rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return RLIM_INFINITY;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur;
 }
 
 // Everything of one thread.
@@ -40,6 +42,7 @@ struct lane {
   runtime::task_group lifecycle{worker.executor()};  // start, reload and stop themselves
   std::unique_ptr<http::data_api> api;
   std::unique_ptr<http::server> server;
+  bool stopping = false;
 };
 
 class daemon {
@@ -72,6 +75,7 @@ class daemon {
   std::unique_ptr<http::server> admin_server_;
   asio::signal_set signals_;
   std::atomic<std::size_t> started_{0};
+  std::atomic<std::size_t> stopped_{0};
   bool stopping_ = false;
 };
 
@@ -96,6 +100,8 @@ daemon::daemon(config::settings settings, std::string path)
       lanes_(make_lanes(worker_count(settings))), data_limit_{settings.listen.max_connections},
       signals_(lanes_.front()->worker.context, SIGTERM, SIGINT, SIGHUP) {
   if (settings.store && settings.l1.size > 0) log_->event(severity::warn, "l1 beside a store is not yet in effect: every request checks Redis");
+  if (raise_descriptor_limit() < settings.listen.max_connections + 256)
+    log_->event(severity::warn, "the limit of open files is below what listen.max_connections needs");
   listen(settings);
   current_ = std::make_shared<generation>(std::move(settings), metrics_);
   metrics_.gauge("asidecar_l1_bytes", "Bytes held in L1.", [this] { return static_cast<double>(shared_.l1.bytes()); });
@@ -140,6 +146,7 @@ int daemon::run() {
 task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
   const auto s = make_service(*g, l.worker, lanes_.size(), shared_, metrics_, *log_);
   if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
+  if (l.stopping) co_return;
   l.api->serve_with(s.data);
   l.server->start();
   if (++started_ < lanes_.size()) co_return;
@@ -185,7 +192,7 @@ void daemon::reload() {
 task<void> daemon::switch_lane(lane& l, std::shared_ptr<generation> g) {
   const auto s = make_service(*g, l.worker, lanes_.size(), shared_, metrics_, *log_);
   if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
-  l.api->serve_with(s.data);
+  if (!l.stopping) l.api->serve_with(s.data);
 }
 
 void daemon::stop() {
@@ -201,6 +208,7 @@ void daemon::stop() {
 task<void> daemon::stop_lane(lane& l) {
   const auto deadline = l.worker.time->now() + drain_time;
   const bool first = l.worker.index == 0;
+  l.stopping = true;
   l.server->drain();
   co_await l.server->drained(deadline);
   if (first && admin_server_) {
@@ -209,6 +217,10 @@ task<void> daemon::stop_lane(lane& l) {
   }
   l.api->serve_with(nullptr);
   co_await l.worker.tasks.join(*l.worker.time, deadline);
+  ++stopped_;
+  // The first lane has the signals: it goes last, so that a second one still ends the others at once.
+  const auto bell = l.worker.time->make_alarm();
+  while (first && stopped_ < lanes_.size() && l.worker.time->now() < deadline) co_await bell->wait_until(l.worker.time->now() + std::chrono::milliseconds(5));
   l.worker.sockets.stop();
   l.worker.timeouts.stop();
   l.worker.guard.reset();
@@ -220,7 +232,6 @@ task<void> daemon::stop_lane(lane& l) {
 
 int run_daemon(config::settings settings, std::string path) {
   std::signal(SIGPIPE, SIG_IGN);
-  raise_descriptor_limit();
   try {
     return daemon(std::move(settings), std::move(path)).run();
   } catch (const std::exception& e) {

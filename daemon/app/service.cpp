@@ -71,8 +71,9 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   if (s.store) {
     const auto url = config::parse_redis_url(s.store->redis);
     if (!url) throw std::runtime_error("store.redis is not a Redis URL");
-    constexpr std::size_t metadata_bytes = 64 * 1024;
-    out.store = std::make_shared<redis::connection>(worker, *url, s.store->timeout, largest_value(s) + metadata_bytes,
+    // Other writers may keep larger values than ours; what is beyond even this is treated as a broken connection.
+    constexpr std::uint64_t reply_bytes = std::uint64_t(64) << 20;
+    out.store = std::make_shared<redis::connection>(worker, *url, s.store->timeout, std::max(reply_bytes, 2 * largest_value(s)),
                                                     metrics.store(worker.index), events);
     resources.push_back(std::make_shared<stopped_at_end<redis::connection>>(out.store));
     store = redis::make_store(out.store, *s.store, "application/json", *worker.time);

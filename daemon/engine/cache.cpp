@@ -82,15 +82,18 @@ task<read_answer> cache::read(read_request request) {
 
 task<read_answer> cache::join_load(const read_request& request, core::lookup& way, value_ptr seen) {
   const route& r = *request.to;
+  read_request asked = request;
   bool collapsed = false;
   flight_result_ptr result;
   for (int attempt = 0;; ++attempt) {
     const auto [f, starter] = shared_.flights.join(request.key, shared_.fence, true);
-    if (starter) worker_.tasks.spawn(run_flight(shared_from_this(), request, f, seen));
+    if (starter) worker_.tasks.spawn(run_flight(shared_from_this(), asked, f, seen));
     else r.stats->coalesced.add();
     collapsed = !starter;
     const bool soft = r.rules.soft_timeout > core::milliseconds(0) && way.has_stale();
-    result = co_await f->wait(worker_, soft ? worker_.time->now() + r.rules.soft_timeout : runtime::steady_time::max());
+    auto give_up = runtime::steady_time::max();
+    if (soft) give_up = worker_.time->now() + r.rules.soft_timeout;
+    result = co_await f->wait(worker_, give_up);
     if (!result && way.on_load_failed(worker_.time->wall_now(), true) == action::serve_stale)
       co_return served(seen, worker_.time->wall_now(), tier::l2, read_result::stale);
     if (!result) {
@@ -99,6 +102,11 @@ task<read_answer> cache::join_load(const read_request& request, core::lookup& wa
     }
     // A flight that others began may have ended with a stored value, which this request has refused.
     if (!starter && result->adopted && way.wants_new_load() && attempt == 0) continue;
+    // The flight waited in vain for another instance, and no stale value may stand in here (any more): load by oneself.
+    if (result->gave_up && attempt < 2 && way.on_load_failed(worker_.time->wall_now(), false) == action::fail) {
+      asked.without_lock = true;
+      continue;
+    }
     break;
   }
   const auto now = worker_.time->wall_now();

@@ -56,6 +56,7 @@ struct read_request {
   std::vector<std::string> params;
   std::vector<std::pair<std::string, std::string>> headers;
   proto::request_directives directives;
+  bool without_lock = false;  // a wait for the fill lock was too long already
 };
 
 struct read_answer {

@@ -24,7 +24,7 @@ struct cache::fill_round {
 };
 
 task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request request, flight_ptr f, value_ptr seen) {
-  core::fill::terms terms{store_ != nullptr && !request.directives.no_store, terms_.lock_wait, std::nullopt,
+  core::fill::terms terms{store_ != nullptr && !request.directives.no_store && !request.without_lock, terms_.lock_wait, std::nullopt,
                           request.directives.no_cache || request.directives.no_store};
   if (seen) terms.newer_than = seen->life().created;
   terms.stale_will_do = seen && !seen->life().negative && core::usable_on_error(seen->life(), worker_.time->wall_now());
@@ -47,6 +47,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
         next = action::finish;
         break;
       case action::give_up:
+        round.result.gave_up = true;
         round.result.error = load_error{load_error::kind::failed, "another instance is loading it", std::chrono::seconds(1)};
         next = action::finish;
         break;

@@ -65,16 +65,17 @@ bool etag_matches(const proto::request_head& head, std::string_view etag) {
 
 }  // namespace
 
+std::optional<answer> data_api::refused_key(const data_service& s, std::string_view key) {
+  if (const auto* wrong = wrong_with_key(key); wrong != nullptr) return problem(problems::bad_key, wrong);
+  const bool internal = s.prefix.empty() ? proto::names_internal(key) : proto::names_internal(std::string(s.prefix).append(key));
+  if (internal) return problem(problems::bad_key, "keys that fall under 'asidecar:' in Redis are the daemon's own");
+  return std::nullopt;
+}
+
 data_api::found_route data_api::find_route(const data_service& s, std::string_view key) const {
   found_route found;
-  if (const auto* wrong = wrong_with_key(key); wrong != nullptr) {
-    found.problem = problem(problems::bad_key, wrong);
-    return found;
-  }
-  if (!s.prefix.empty() ? proto::names_internal(std::string(s.prefix).append(key)) : proto::names_internal(key)) {
-    found.problem = problem(problems::bad_key, "keys that fall under 'asidecar:' in Redis are the daemon's own");
-    return found;
-  }
+  found.problem = refused_key(s, key);
+  if (found.problem) return found;
   const core::key_param* bad = nullptr;
   for (const auto& r : s.cache->routes) {
     std::size_t bad_param = 0;
@@ -163,19 +164,19 @@ task<answer> data_api::handle_key(service_ptr s, const request& r) {
   const auto method = r.head.method;
   const bool reads = method == http_method::get || method == http_method::head;
   if (!reads && method != http_method::put && method != http_method::delete_) co_return not_allowed("GET, HEAD, PUT, DELETE");
-  auto key = proto::percent_decode(r.head.target.substr(keys_path.size()));
+  const auto key = proto::percent_decode(r.head.target.substr(keys_path.size()));  // `found` holds views into it
   if (!key) co_return problem(problems::bad_key, "the key holds a '%' that is not followed by two hex digits");
   auto found = find_route(*s, *key);
   if (found.problem) {
     if (reads) unrouted_.results[static_cast<std::size_t>(read_result::error)].add();
     co_return std::move(*found.problem);
   }
-  if (reads) co_return co_await get_key(s, r, found, std::move(*key));
-  if (method == http_method::put) co_return co_await put_key(s, r, found, std::move(*key));
-  co_return co_await delete_key(s, found, std::move(*key));
+  if (reads) co_return co_await get_key(s, r, found, *key);
+  if (method == http_method::put) co_return co_await put_key(s, r, found, *key);
+  co_return co_await delete_key(s, found, *key);
 }
 
-task<answer> data_api::get_key(service_ptr s, const request& r, const found_route& found, std::string key) {
+task<answer> data_api::get_key(service_ptr s, const request& r, const found_route& found, const std::string& key) {
   const auto started = worker_.time->now();
   auto& stats = *found.route->stats;
   auto asked = read_request_for(found, key, r.head);
@@ -218,21 +219,21 @@ void data_api::count(engine::route_stats& stats, read_result result, runtime::st
   stats.latency.observe(worker_.time->now() - started);
 }
 
-task<answer> data_api::put_key(service_ptr s, const request& r, const found_route& found, std::string key) {
+task<answer> data_api::put_key(service_ptr s, const request& r, const found_route& found, const std::string& key) {
   if (!found.route->put) co_return not_allowed(found.route->load ? "GET, HEAD, DELETE" : "GET, HEAD");
   if (r.body.size() > found.route->rules.max_value) co_return problem(problems::too_large, "the value is larger than max_value");
   if (r.head.content_type.size() > 255) co_return problem(problems::bad_request, "the Content-Type is longer than 255 bytes");
-  const bool done = co_await s->cache->put(*found.route, std::move(key), std::string(r.head.content_type), r.body);
+  const bool done = co_await s->cache->put(*found.route, key, std::string(r.head.content_type), r.body);
   co_return done ? no_content() : store_is_down();
 }
 
-task<answer> data_api::delete_key(service_ptr s, const found_route& found, std::string key) {
+task<answer> data_api::delete_key(service_ptr s, const found_route& found, const std::string& key) {
   // With forwarded headers a key has variants, one per set of header values; they go too.
   if (!found.route->forward_headers.empty()) {
     const auto variants = co_await s->cache->invalidate_matching(proto::glob_escape(key) + std::string(1, '\0') + "*");
     if (!variants) co_return store_is_down();
   }
-  const auto removed = co_await s->cache->invalidate(std::vector<std::string>(1, std::move(key)));
+  const auto removed = co_await s->cache->invalidate(std::vector<std::string>(1, key));
   co_return removed ? no_content() : store_is_down();
 }
 

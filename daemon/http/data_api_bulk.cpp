@@ -14,6 +14,7 @@ namespace problems = proto::problems;
 constexpr std::size_t keys_max = 1000;
 constexpr std::size_t pattern_bytes_max = 1024;
 constexpr std::size_t reads_at_once = 64;
+constexpr std::size_t answer_bytes_max = std::size_t(64) << 20;
 
 // The member `name` of `object` as a list of strings; false when it is there and is not one.
 bool strings_of(const boost::json::object& object, std::string_view name, std::vector<std::string>& out) {
@@ -59,6 +60,7 @@ struct data_api::gathering {
   std::vector<std::string> keys;
   std::vector<std::string> parts;
   std::size_t next = 0;
+  std::size_t bytes = 0;
   std::size_t readers = 0;
   std::unique_ptr<runtime::alarm> done;
 };
@@ -85,6 +87,7 @@ task<answer> data_api::mget(service_ptr s, const request& r) {
     out.push_back('"');
     proto::append_json_escaped(out, all->keys[i]);
     out.append("\":").append(all->parts[i]);
+    std::string().swap(all->parts[i]);
   }
   out.append("}}");
   co_return json(std::move(out));
@@ -93,7 +96,12 @@ task<answer> data_api::mget(service_ptr s, const request& r) {
 task<void> data_api::gather(std::shared_ptr<gathering> all) {
   while (all->next < all->keys.size()) {
     const auto i = all->next++;
+    if (all->bytes > answer_bytes_max) {
+      append_error(all->parts[i], problem(problems::too_large, "the answer is larger than 64 MiB; ask for fewer keys at once"));
+      continue;
+    }
     co_await gather_one(all->service, all->keys[i], all->parts[i], all->head);
+    all->bytes += all->parts[i].size();
   }
   if (--all->readers == 0) all->done->ring();
 }
@@ -139,7 +147,7 @@ task<answer> data_api::invalidate(service_ptr s, const request& r) {
   if (!tags.empty()) co_return problem(problems::not_implemented, "tags are not yet supported; keys and patterns are");
   if (keys.size() > keys_max || patterns.size() > keys_max) co_return problem(problems::bad_request, "at most 1000 keys and 1000 patterns in one call");
   for (const auto& key : keys)
-    if (const auto* wrong = wrong_with_key(key); wrong != nullptr) co_return problem(problems::bad_key, wrong);
+    if (auto wrong = refused_key(*s, key)) co_return std::move(*wrong);
   for (const auto& p : patterns)
     if (p.empty() || p.size() > pattern_bytes_max) co_return problem(problems::bad_request, "a pattern has 1 to 1024 bytes");
   for (const auto& key : keys) {

@@ -107,7 +107,11 @@ void server::start() {
 void server::accept_from(const listener& from) {
   for (int i = 0; i < accepts_per_turn && !draining_; ++i) {
     const int fd = ::accept4(from.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) return;
+    if (fd < 0) {
+      const bool out_of_room = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+      if (out_of_room && !paused_) worker_.tasks.spawn(pause_accepting());
+      return;
+    }
     const int one = 1;
     if (from.over_tcp()) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     stats_.accepted.add();
@@ -122,6 +126,16 @@ void server::accept_from(const listener& from) {
     refused.add("Retry-After", "1");
     s->refuse_connection(std::move(refused));
   }
+}
+
+// Without this a listener that cannot be accepted from would be reported ready forever.
+task<void> server::pause_accepting() {
+  paused_ = true;
+  for (const auto& a : acceptors_) worker_.sockets.remove(a->fd());
+  const auto bell = worker_.time->make_alarm();
+  co_await bell->wait_until(worker_.time->now() + std::chrono::milliseconds(100));
+  paused_ = false;
+  for (const auto& a : acceptors_) worker_.sockets.add(a->fd(), *a, EPOLLIN | EPOLLEXCLUSIVE);
 }
 
 void server::drain() {

@@ -63,6 +63,7 @@ class server {
  private:
   class acceptor;
   void accept_from(const listener& from);
+  task<void> pause_accepting();
 
   runtime::worker& worker_;
   std::vector<std::shared_ptr<listener>> listeners_;
@@ -75,6 +76,7 @@ class server {
   std::string scratch_;
   date_line date_;
   bool draining_ = false;
+  bool paused_ = false;  // out of descriptors
 };
 
 }  // namespace asidecar::http

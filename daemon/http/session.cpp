@@ -37,7 +37,7 @@ session::~session() {
 void session::on_ready(std::uint32_t events) {
   if (state_ == state::dead) return;
   // Nobody is left to read an answer. Epoll tells of it whether asked or not, so the socket must go, or it would be told forever.
-  if ((events & EPOLLHUP) != 0 && (state_ == state::handling || !pending_.empty())) return close();
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0 && (state_ == state::handling || !pending_.empty())) return close();
   if ((events & EPOLLOUT) != 0) {
     flush_pending();
     if (state_ == state::dead || !pending_.empty()) return;
@@ -136,7 +136,7 @@ bool session::take_head() {
   }
   if (!body) {
     start_handling();
-    return false;
+    return state_ == state::reading_head;  // answered already, when its coroutine had nothing to wait for
   }
   if (r.head.content_length.value_or(0) > body_max_) {
     fail(problems::too_large, "the body is larger than allowed here");

@@ -15,7 +15,16 @@ constexpr milliseconds pause_max{1000};
 constexpr std::size_t waiting_max = 100'000;
 constexpr std::size_t out_bytes_max = 64U << 20;
 
-using resolver = asio::ip::basic_resolver<asio::ip::tcp, runtime::io_executor>;
+struct attempt {
+  explicit attempt(runtime::io_executor e) : names(e) {}
+  asio::ip::basic_resolver<asio::ip::tcp, runtime::io_executor> names;
+  bool over = false;
+
+  struct end_of {
+    std::shared_ptr<attempt> what;
+    ~end_of() { what->over = true; }
+  };
+};
 
 }  // namespace
 
@@ -61,20 +70,22 @@ task<void> connection::live(std::shared_ptr<connection> self) {
 task<error_code> connection::open() {
   error_code ignored;
   socket_.close(ignored);
+  // The timer's handler may already be on its way when this ends: it shares what it touches, and looks whether it is too late.
+  const auto running = std::make_shared<attempt>(worker_.executor());
+  const attempt::end_of at_end{running};
   timer limit(worker_.executor(), std::max(timeout_, milliseconds(1000)));
   if (!url_.unix_path.empty()) {
     auto [ec] = co_await socket_.async_connect(asio::local::stream_protocol::endpoint(url_.unix_path), runtime::as_result);
     if (!ec) socket_.non_blocking(true, ec);
     co_return ec;
   }
-  resolver names(worker_.executor());
-  limit.async_wait([&](error_code ec) {
-    if (ec) return;
-    names.cancel();
+  limit.async_wait([running, self = shared_from_this()](error_code ec) {
+    if (ec || running->over) return;
+    running->names.cancel();
     error_code e;
-    socket_.close(e);
+    self->socket_.close(e);
   });
-  auto [resolved, results] = co_await names.async_resolve(url_.host, std::to_string(url_.port), runtime::as_result);
+  auto [resolved, results] = co_await running->names.async_resolve(url_.host, std::to_string(url_.port), runtime::as_result);
   if (resolved) co_return resolved;
   error_code ec = asio::error::host_not_found;
   for (const auto& entry : results) {

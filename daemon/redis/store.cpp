@@ -137,7 +137,8 @@ class store final : public l2_store {
     values.append(glob);
     const auto locks = co_await unlink_scanned(proto::glob_escape(proto::internal_namespace) + "lock:{*", glob);
     if (!locks) co_return std::nullopt;
-    co_return co_await unlink_scanned(values, {});
+    constexpr std::string_view all;
+    co_return co_await unlink_scanned(values, all);
   }
 
  private:
