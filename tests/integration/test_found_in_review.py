@@ -1,6 +1,4 @@
 """What reviews found, each named after what broke."""
-import os
-import signal
 import socket
 import time
 
@@ -46,11 +44,11 @@ def test_the_daemons_own_names_cannot_be_invalidated(start_daemon, upstream, red
 
 
 def test_a_signal_right_after_start_does_not_take_the_drain_time(start_daemon, upstream, own_redis):
-    os.kill(own_redis.pid, signal.SIGSTOP)
+    own_redis.stall()
     try:
         daemon = start_daemon(store={"redis": own_redis.url}, **config(upstream))
         began = time.monotonic()
         daemon.stop()
         assert time.monotonic() - began < 5
     finally:
-        os.kill(own_redis.pid, signal.SIGCONT)
+        own_redis.go_on()
