@@ -1,6 +1,10 @@
 // From the file to checked settings: YAML, then the declarations (mapping_reader), then what needs more than
 // one option (check).
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/parser.h>
 #include <yaml-cpp/yaml.h>
+
+#include <sstream>
 
 #include "config/check.hpp"
 #include "config/expansion.hpp"
@@ -12,21 +16,44 @@ namespace {
 
 constexpr std::size_t file_max_bytes = std::size_t(4) << 20;
 
+// Notes where each document begins, and drops the rest.
+class document_starts final : public YAML::EventHandler {
+ public:
+  YAML::Mark last;
+
+  void OnDocumentStart(const YAML::Mark& mark) override { last = mark; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+};
+
+// Not YAML::LoadAll: on some malformed text yaml-cpp 0.7 finds one more document without end, without moving on.
+std::optional<YAML::Mark> second_document(const std::string& text) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  document_starts starts;
+  if (!parser.HandleNextDocument(starts) || !parser.HandleNextDocument(starts)) return std::nullopt;
+  return starts.last;
+}
+
 // The top-level mapping, or an error.
 std::optional<YAML::Node> parse(findings& found, const std::string& text) {
   try {
-    const auto documents = YAML::LoadAll(text);
-    if (documents.size() > 1) {
-      found.error(documents[1].Mark(),
-                  "expected one YAML document, found " + std::to_string(documents.size()));
-    } else if (documents.empty() || documents[0].IsNull()) {
+    const auto document = YAML::Load(text);
+    if (const auto second = second_document(text)) {
+      found.error(*second, "expected one YAML document, found more");
+    } else if (!document.IsDefined() || document.IsNull()) {
       found.error({}, "the file is empty; expected a mapping with keys such as listen, origins and routes");
-    } else if (!documents[0].IsMap()) {
-      found.error(documents[0].Mark(),
-                  "expected a mapping with keys such as listen, origins and routes, found " +
-                      std::string(kind_of(documents[0])));
+    } else if (!document.IsMap()) {
+      found.error(document.Mark(), "expected a mapping with keys such as listen, origins and routes, found " +
+                                       std::string(kind_of(document)));
     } else {
-      return documents[0];
+      return document;
     }
   } catch (const YAML::Exception& e) {
     found.error(e.mark, "YAML syntax: " + e.msg);

@@ -130,7 +130,8 @@ TEST_CASE("config: the file as a whole", "[config]") {
   CHECK(errors_of("").find("1:1: the file is empty") == 0);
   CHECK(errors_of("# only a comment\n").find("1:1: the file is empty") == 0);
   CHECK(errors_of("- a\n").find("1:1: expected a mapping") == 0);
-  CHECK(errors_of("l1: {ttl: 1s}\n---\nl1: {}\n").find("expected one YAML document, found 2") !=
+  CHECK_FALSE(errors_of(",# x\n\nl:\na").empty());  // yaml-cpp's LoadAll never ends on this
+  CHECK(errors_of("l1: {ttl: 1s}\n---\nl1: {}\n").find("expected one YAML document, found more") !=
         std::string::npos);
   CHECK(errors_of("l1: {ttl: 1s\nlog: }\n").find("YAML syntax: ") != std::string::npos);
   CHECK(load_text(std::string((4u << 20) + 1, ' '), "f").errors.at(0).text() ==
