@@ -16,12 +16,6 @@ answer text(std::string_view type, std::string body) {
 
 std::string_view path_of(const request& r) { return r.head.target.substr(0, r.head.target.find('?')); }
 
-answer not_allowed(std::string_view allow) {
-  auto a = problem(problems::method_not_allowed, "this method is not allowed here");
-  a.add("Allow", allow);
-  return a;
-}
-
 }  // namespace
 
 std::optional<answer> admin_api::refuse(const request& r, std::uint64_t& body_bytes_max) {

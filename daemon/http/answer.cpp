@@ -29,6 +29,18 @@ answer no_content() {
   return a;
 }
 
+answer not_allowed(std::string_view allow) {
+  auto a = problem(proto::problems::method_not_allowed, "this method is not allowed here");
+  a.add("Allow", allow);
+  return a;
+}
+
+answer store_is_down() {
+  auto a = problem(proto::problems::store_down, "Redis did not confirm; nothing is promised, try again");
+  a.add("Retry-After", "1");
+  return a;
+}
+
 void append_head(std::string& out, const answer& a, std::string_view date, bool http_1_1, bool keep_alive) {
   char digits[24];
   const auto append_number = [&](std::uint64_t n) { out.append(digits, std::to_chars(digits, digits + sizeof digits, n).ptr); };

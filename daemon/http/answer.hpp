@@ -26,6 +26,8 @@ struct answer {
 answer problem(const proto::problem_type& type, std::string_view detail);
 answer json(std::string text);
 answer no_content();
+answer not_allowed(std::string_view allow);  // 405; `allow` lists the methods
+answer store_is_down();                      // 503: Redis did not confirm a change
 
 // The head of `a` for a request; `date` is a whole Date line. 204 and 304 carry no body, and HEAD's is left out by the caller.
 void append_head(std::string& out, const answer& a, std::string_view date, bool http_1_1, bool keep_alive);

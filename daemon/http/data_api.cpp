@@ -18,12 +18,6 @@ using proto::http_method;
 constexpr std::uint64_t json_body_max = 1U << 20;
 constexpr std::string_view records_path = "/v1/records/";
 
-answer not_allowed(std::string_view allow) {
-  auto a = problem(problems::method_not_allowed, "this method is not allowed here");
-  a.add("Allow", allow);
-  return a;
-}
-
 answer error_answer(const load_error& e) {
   const auto retry = [&](answer a) {
     a.add("Retry-After", std::to_string(std::max<std::int64_t>(1, e.retry_after.count())));
@@ -37,12 +31,6 @@ answer error_answer(const load_error& e) {
     case load_error::kind::bad_key: return problem(problems::bad_key, "the origin cannot take a value of this key: wrong type or out of range");
   }
   return problem(problems::internal, "an error without a name");
-}
-
-answer store_is_down() {
-  auto a = problem(problems::store_down, "Redis did not confirm; nothing is promised, try again");
-  a.add("Retry-After", "1");
-  return a;
 }
 
 bool etag_matches(const proto::request_head& head, std::string_view etag) {

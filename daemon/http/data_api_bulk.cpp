@@ -161,11 +161,7 @@ task<answer> data_api::invalidate(service_ptr s, const request& r) {
     total += *removed;
     removed = co_await s->cache->invalidate_matching(patterns[i]);
   }
-  if (!removed) {
-    auto a = problem(problems::store_down, "Redis did not confirm; nothing is promised, try again");
-    a.add("Retry-After", "1");
-    co_return a;
-  }
+  if (!removed) co_return store_is_down();
   co_return json("{\"invalidated\":" + std::to_string(total + *removed) + "}");
 }
 
