@@ -12,7 +12,8 @@ inline constexpr std::string_view internal_namespace = "asidecar:";
 // True when <prefix><key> would fall into the daemon's own namespace; such a key is refused.
 bool names_internal(std::string_view value_name) noexcept;
 
-// The fill lock of the value at `value_name`. Its hash tag makes it share the value's Cluster slot.
+// The fill lock of the value at `value_name`, and the channel on which its release is announced. Its hash tag makes it share
+// the value's Cluster slot.
 std::string lock_name(std::string_view value_name);
 
 // `text` as a glob that matches exactly itself: escapes * ? [ ] \ .

@@ -48,6 +48,7 @@ struct lane {
 class daemon {
  public:
   daemon(config::settings settings, std::string path);
+  ~daemon();
   int run();
 
  private:
@@ -103,10 +104,15 @@ daemon::daemon(config::settings settings, std::string path)
   if (raise_descriptor_limit() < settings.listen.max_connections + 256)
     log_->event(severity::warn, "the limit of open files is below what listen.max_connections needs");
   listen(settings);
-  current_ = std::make_shared<generation>(std::move(settings), metrics_);
+  current_ = std::make_shared<generation>(std::move(settings), lanes_.front()->worker, metrics_, *log_);
   metrics_.gauge("asidecar_l1_bytes", "Bytes held in L1.", [this] { return static_cast<double>(shared_.l1.bytes()); });
   metrics_.gauge("asidecar_l1_entries", "Values held in L1.", [this] { return static_cast<double>(shared_.l1.entries()); });
   metrics_.gauge("asidecar_flights", "Loads under way.", [this] { return static_cast<double>(shared_.flights.size()); });
+}
+
+// The first thread's io_context goes last: what ends on the others may still post to it.
+daemon::~daemon() {
+  while (!lanes_.empty()) lanes_.pop_back();
 }
 
 void daemon::listen(const config::settings& s) {
@@ -183,7 +189,7 @@ void daemon::reload() {
     log_->event(severity::error, "reload refused, the old configuration stays", {{"why", std::string(fixed) + " cannot change while running; restart instead"}});
     return;
   }
-  current_ = std::make_shared<generation>(std::move(*loaded.value), metrics_);
+  current_ = std::make_shared<generation>(std::move(*loaded.value), lanes_.front()->worker, metrics_, *log_);
   for (auto& l : lanes_)
     asio::post(l->worker.executor(), [this, lane = l.get(), g = current_] { lane->lifecycle.spawn(switch_lane(*lane, g)); });
   log_->event(severity::info, "configuration reloaded", {{"file", path_}});

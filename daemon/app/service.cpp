@@ -38,6 +38,14 @@ std::uint64_t largest_value(const config::settings& s) {
   return largest;
 }
 
+redis::connection::terms redis_terms(const config::settings& s, const char* name) {
+  const auto url = config::parse_redis_url(s.store->redis);
+  if (!url) throw std::runtime_error("store.redis is not a Redis URL");
+  // Other writers may keep larger values than ours; what is beyond even this is treated as a broken connection.
+  constexpr std::uint64_t reply_bytes = std::uint64_t(64) << 20;
+  return {*url, s.store->timeout, std::max(reply_bytes, 2 * largest_value(s)), name};
+}
+
 std::string lower(std::string text) {
   for (char& c : text)
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
@@ -55,7 +63,8 @@ engine::route make_route(const config::route_settings& r) {
 
 }  // namespace
 
-generation::generation(config::settings s, observe::metrics& m) : settings(std::move(s)) {
+generation::generation(config::settings s, runtime::worker& first, observe::metrics& m, engine::event_sink& events) : settings(std::move(s)) {
+  if (settings.store) news = std::make_shared<redis::backplane>(first, redis_terms(settings, "backplane"), m.backplane(), events);
   for (const auto& o : settings.origins) guards[o.name] = origin::make_guard(o, m.origin(o.name));
   who = std::make_shared<http::admission>(settings.listen.token, settings.listen.hosts);
 }
@@ -69,14 +78,10 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   terms.l1_ttl = s.l1.ttl;
   std::vector<std::shared_ptr<void>> resources;
   if (s.store) {
-    const auto url = config::parse_redis_url(s.store->redis);
-    if (!url) throw std::runtime_error("store.redis is not a Redis URL");
-    // Other writers may keep larger values than ours; what is beyond even this is treated as a broken connection.
-    constexpr std::uint64_t reply_bytes = std::uint64_t(64) << 20;
-    out.store = std::make_shared<redis::connection>(worker, *url, s.store->timeout, std::max(reply_bytes, 2 * largest_value(s)),
-                                                    metrics.store(worker.index), events);
+    out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis"), metrics.store(worker.index), events);
     resources.push_back(std::make_shared<stopped_at_end<redis::connection>>(out.store));
-    store = redis::make_store(out.store, *s.store, "application/json", *worker.time);
+    if (worker.index == 0) resources.push_back(std::make_shared<stopped_at_end<redis::backplane>>(from.news));
+    store = redis::make_store(worker, out.store, from.news, *s.store, "application/json");
     terms.lock_ttl = s.store->lock_ttl;
     terms.lock_wait = s.store->lock_wait;
   }
@@ -99,6 +104,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   }
   cache->resources = std::move(resources);
   if (out.store) out.store->start();
+  if (from.news && worker.index == 0) from.news->start();
   auto data = std::make_shared<http::data_service>();
   data->cache = std::move(cache);
   data->who = from.who;

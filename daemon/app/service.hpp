@@ -11,16 +11,17 @@
 #include "daemon/http/data_api.hpp"
 #include "daemon/observe/metrics.hpp"
 #include "daemon/origin/guard.hpp"
-#include "daemon/redis/connection.hpp"
+#include "daemon/redis/backplane.hpp"
 
 namespace asidecar::app {
 
 // What the threads share of one configuration.
 struct generation {
-  generation(config::settings s, observe::metrics& m);
+  generation(config::settings s, runtime::worker& first, observe::metrics& m, engine::event_sink& events);
   config::settings settings;
   std::map<std::string, std::shared_ptr<origin::guard>> guards;
   std::shared_ptr<const http::admission> who;
+  std::shared_ptr<redis::backplane> news;  // null without a store; started and stopped by the first thread's service
 };
 
 struct service {

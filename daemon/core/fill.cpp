@@ -29,10 +29,10 @@ fill::action fill::on_loaded(bool storable) noexcept {
 
 fill::action fill::on_load_failed() noexcept { return fenced_ ? action::release : action::finish; }
 
-milliseconds fill::wait_for(double u) noexcept {
-  const milliseconds pause(static_cast<std::int64_t>(static_cast<double>(pause_.count()) * (0.5 + 0.5 * u)) + 1);
-  pause_ = std::min(pause_ * 2, milliseconds(50));
-  return pause;
+milliseconds fill::wait_for(bool watched, double u) noexcept {
+  const auto longest = watched ? milliseconds(100) : pause_;
+  if (!watched) pause_ = std::min(pause_ * 2, milliseconds(50));
+  return milliseconds(static_cast<std::int64_t>(static_cast<double>(longest.count()) * (0.5 + 0.5 * u)) + 1);
 }
 
 fill::action fill::load_without_lock() noexcept {

@@ -49,8 +49,9 @@ class fill {
 
   bool fenced() const noexcept { return fenced_; }  // the lock was won
 
-  // How long to sleep before the next look at a busy lock: doubles from 5 ms to 50 ms, `u` in (0,1] spreads it by half.
-  milliseconds wait_for(double u) noexcept;
+  // How long to sleep before the next look at a busy lock. `watched`: its release would wake, so this only finds holders that
+  // died: 100 ms. Otherwise it doubles from 5 ms to 50 ms. `u` in (0,1] shortens it by up to half.
+  milliseconds wait_for(bool watched, double u) noexcept;
 
  private:
   action load_without_lock() noexcept;

@@ -18,7 +18,7 @@ struct cache::fill_round {
   value_ptr current;   // what the lock attempt read
   composed made;
   flight_result result;
-  bool waited = false;
+  std::unique_ptr<lock_watch> watch;  // once another instance was found at work
 
   const route& to() const { return *request.to; }
 };
@@ -28,7 +28,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
                           request.directives.no_cache || request.directives.no_store};
   if (seen) terms.newer_than = seen->life().created;
   terms.stale_will_do = seen && !seen->life().negative && core::usable_on_error(seen->life(), worker_.time->wall_now());
-  fill_round round{request, *f, seen, core::fill(terms), worker_.time->now(), {}, {}, {}, {}};
+  fill_round round{request, *f, seen, core::fill(terms), worker_.time->now(), {}, {}, {}, {}, {}};
   for (action next = round.way.start(); next != action::finish;) {
     switch (next) {
       case action::take_lock: next = co_await take_lock(round); break;
@@ -79,10 +79,11 @@ task<action> cache::take_lock(fill_round& round) {
 }
 
 task<action> cache::pause(fill_round& round) {
-  if (!round.waited) round.to().stats->lock_waits.add();
-  round.waited = true;
-  const auto bell = worker_.time->make_alarm();
-  co_await bell->wait_until(worker_.time->now() + round.way.wait_for(worker_.random->unit()));
+  if (!round.watch) {
+    round.to().stats->lock_waits.add();
+    round.watch = store_->watch_lock(round.request.key);
+  }
+  co_await round.watch->wait_until(worker_.time->now() + round.way.wait_for(round.watch->live(), worker_.random->unit()));
   co_return action::take_lock;
 }
 

@@ -3,17 +3,28 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "daemon/engine/value.hpp"
+#include "daemon/runtime/clock.hpp"
 #include "daemon/runtime/task.hpp"
 
 namespace asidecar::engine {
 
 using runtime::task;
+
+// Waiting for a fill lock that another instance holds.
+class lock_watch {
+ public:
+  virtual ~lock_watch() = default;
+  virtual bool live() const noexcept = 0;  // a release from now on will wake; false: the waiter must look by itself
+  // Until released, until live() changed, or `when`. Look at the lock again after each.
+  virtual task<void> wait_until(runtime::steady_time when) = 0;
+};
 
 class l2_store {
  public:
@@ -35,6 +46,7 @@ class l2_store {
   virtual task<lock_outcome> lock(std::string_view key, std::string_view token) = 0;
   virtual task<bool> renew(std::string_view key, std::string_view token) = 0;  // false: lost, or the store is away
   virtual task<void> release(std::string_view key, std::string_view token) = 0;
+  virtual std::unique_ptr<lock_watch> watch_lock(std::string_view key) = 0;
 
   enum class fill_outcome : std::uint8_t { stored, fenced, down };  // fenced: the lock is no longer the token's
   virtual task<fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) = 0;

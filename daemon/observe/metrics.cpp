@@ -139,6 +139,10 @@ std::string metrics::prometheus_text() const {
     out.counter(out.family("asidecar_redis_timeouts_total", "Operations past store.timeout.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.timeouts.value(); }));
     out.counter(out.family("asidecar_redis_reconnects_total", "Connection attempts after the first.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.reconnects.value(); }));
   }
+  if (has_store_) {
+    out.gauge(out.family("asidecar_backplane_up", "1 when this instance hears what others publish.", MetricType::Gauge), {}, backplane_.up ? 1 : 0);
+    out.counter(out.family("asidecar_backplane_reconnects_total", "Connection attempts after the first.", MetricType::Counter), {}, static_cast<double>(backplane_.reconnects.value()));
+  }
   out.counter(out.family("asidecar_connections_accepted_total", "Client connections accepted.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.accepted.value(); }));
   out.counter(out.family("asidecar_connections_refused_total", "Client connections over the limit.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.refused.value(); }));
   out.counter(out.family("asidecar_bad_requests_total", "Requests refused by the framing gate.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.bad_requests.value(); }));

@@ -30,6 +30,7 @@ class metrics {
   engine::route_stats& route(const std::string& name, std::size_t worker);
   std::shared_ptr<engine::origin_stats> origin(const std::string& name);
   engine::store_stats& store(std::size_t worker) { return stores_[worker]; }
+  engine::store_stats& backplane() { return backplane_; }
   server_stats& server(std::size_t worker) { return servers_[worker]; }
 
   // Gauges that something else knows.
@@ -59,6 +60,7 @@ class metrics {
 
   std::vector<server_stats> servers_;
   std::vector<engine::store_stats> stores_;
+  engine::store_stats backplane_;
   std::atomic<bool> has_store_{false};
   mutable std::mutex mutex_;  // guards the maps below, not the counters in them
   std::map<std::string, std::vector<std::unique_ptr<engine::route_stats>>> routes_;

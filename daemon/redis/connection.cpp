@@ -28,9 +28,8 @@ struct attempt {
 
 }  // namespace
 
-connection::connection(runtime::worker& w, config::redis_url url, milliseconds timeout, std::size_t reply_max,
-                       engine::store_stats& stats, engine::event_sink& events)
-    : worker_(w), url_(std::move(url)), timeout_(timeout), reply_max_(reply_max), stats_(stats), events_(events),
+connection::connection(runtime::worker& w, terms t, engine::store_stats& stats, engine::event_sink& events)
+    : worker_(w), terms_(std::move(t)), stats_(stats), events_(events),
       socket_(w.executor()), due_timer_(w.executor()), pause_(w.time->make_alarm()) {}
 
 void connection::start() { worker_.tasks.spawn(live(shared_from_this())); }
@@ -53,7 +52,7 @@ task<void> connection::live(std::shared_ptr<connection> self) {
     const auto ec = co_await open();
     if (state_ == state::stopped) break;
     if (!ec) {
-      replies_.emplace(reply_max_);
+      replies_.emplace(terms_.reply_max);
       worker_.tasks.spawn(handshake(self));
       co_await read_replies();
       if (state_ == state::stopped) break;
@@ -73,9 +72,9 @@ task<error_code> connection::open() {
   // The timer's handler may already be on its way when this ends: it shares what it touches, and looks whether it is too late.
   const auto running = std::make_shared<attempt>(worker_.executor());
   const attempt::end_of at_end{running};
-  timer limit(worker_.executor(), std::max(timeout_, milliseconds(1000)));
-  if (!url_.unix_path.empty()) {
-    auto [ec] = co_await socket_.async_connect(asio::local::stream_protocol::endpoint(url_.unix_path), runtime::as_result);
+  timer limit(worker_.executor(), std::max(terms_.timeout, milliseconds(1000)));
+  if (!terms_.url.unix_path.empty()) {
+    auto [ec] = co_await socket_.async_connect(asio::local::stream_protocol::endpoint(terms_.url.unix_path), runtime::as_result);
     if (!ec) socket_.non_blocking(true, ec);
     co_return ec;
   }
@@ -85,7 +84,7 @@ task<error_code> connection::open() {
     error_code e;
     self->socket_.close(e);
   });
-  auto [resolved, results] = co_await running->names.async_resolve(url_.host, std::to_string(url_.port), runtime::as_result);
+  auto [resolved, results] = co_await running->names.async_resolve(terms_.url.host, std::to_string(terms_.url.port), runtime::as_result);
   if (resolved) co_return resolved;
   error_code ec = asio::error::host_not_found;
   for (const auto& entry : results) {
@@ -102,14 +101,15 @@ task<error_code> connection::open() {
 
 task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> self) {
   bool fine = true;
-  if (!url_.password.empty()) {
+  if (!terms_.url.password.empty()) {
     auto auth = words_of("AUTH");
-    if (!url_.user.empty()) auth.push_back(url_.user);
-    auth.push_back(url_.password);
+    if (!terms_.url.user.empty()) auth.push_back(terms_.url.user);
+    auth.push_back(terms_.url.password);
     fine = co_await greet(std::move(auth));
   }
-  if (fine && url_.db != 0) fine = co_await greet(words_of("SELECT", std::to_string(url_.db)));
+  if (fine && terms_.url.db != 0) fine = co_await greet(words_of("SELECT", std::to_string(terms_.url.db)));
   if (fine) fine = co_await greet(words_of("PING"));
+  if (fine && subscriber_ != nullptr) fine = co_await subscriber_->prepare(*this);
   if (state_ != state::connecting) co_return;
   if (!fine) {
     error_code ignored;
@@ -118,8 +118,9 @@ task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> se
   }
   state_ = state::up;
   stats_.up = true;
-  events_.event(said_down_ ? engine::severity::warn : engine::severity::debug, "redis is back");
+  events_.event(said_down_ ? engine::severity::warn : engine::severity::debug, std::string(terms_.name) + " is back");
   said_down_ = false;
+  if (subscriber_ != nullptr) subscriber_->on_up();
 }
 
 task<bool> connection::greet(std::vector<std::string> words) {
@@ -140,11 +141,25 @@ void connection::send(call& c, std::span<const std::string_view> words) {
 }
 
 void connection::queue(call& c, std::span<const std::string_view> words) {
-  stats_.commands.add();
-  proto::append_command(out_, words);
-  c.due_ = worker_.time->now() + timeout_;
+  c.due_ = worker_.time->now() + terms_.timeout;
   waiting_.push_back(&c);
   if (!watching_) watch();
+  write_soon(words);
+}
+
+void connection::tell(std::span<const std::string_view> words) {
+  if (state_ == state::up) write_soon(words);
+}
+
+void connection::drop(std::string why) {
+  trouble_ = std::move(why);
+  error_code ignored;
+  socket_.close(ignored);
+}
+
+void connection::write_soon(std::span<const std::string_view> words) {
+  stats_.commands.add();
+  proto::append_command(out_, words);
   if (flush_posted_) return;
   flush_posted_ = true;
   asio::post(worker_.executor(), [self = shared_from_this()] { self->flush(); });
@@ -204,12 +219,22 @@ bool connection::deliver() {
       case proto::resp_reader::state::broken: return false;
       case proto::resp_reader::state::reply: break;
     }
+    if (is_push(value)) {
+      subscriber_->on_push(std::move(value));
+      continue;
+    }
     if (waiting_.empty()) return false;
     auto* c = waiting_.front();
     waiting_.pop_front();
     if (value.is_error()) stats_.errors.add();
     c->done_.set(std::move(value));
   }
+}
+
+// A message may overtake the replies to what prepare() has sent.
+bool connection::is_push(const proto::resp_value& value) const {
+  if (subscriber_ == nullptr) return false;
+  return waiting_.empty() || (!value.elements.empty() && value.elements.front().text == "message");
 }
 
 // One timer for the whole queue: it sleeps until the oldest call is due.
@@ -247,7 +272,8 @@ void connection::lose(std::string_view why) {
   error_code ignored;
   socket_.close(ignored);
   fail_all();
-  if (!said_down_) events_.event(engine::severity::warn, "redis is away", {{"why", why}});
+  if (subscriber_ != nullptr) subscriber_->on_lost();
+  if (!said_down_) events_.event(engine::severity::warn, std::string(terms_.name) + " is away", {{"why", why}});
   said_down_ = true;
 }
 

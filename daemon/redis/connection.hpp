@@ -31,10 +31,33 @@ std::vector<std::string> words_of(Words&&... words) {
   return out;
 }
 
+class connection;
+
+// Who uses a connection for publish/subscribe. Called on the connection's thread.
+class subscriber {
+ public:
+  // Subscribes by run(). False: this attempt has failed.
+  virtual task<bool> prepare(connection& c) = 0;
+  virtual void on_up() = 0;
+  virtual void on_push(proto::resp_value message) = 0;  // all that is not the reply to a call
+  virtual void on_lost() = 0;
+
+ protected:
+  ~subscriber() = default;
+};
+
 class connection : public std::enable_shared_from_this<connection> {
  public:
-  connection(runtime::worker& w, config::redis_url url, std::chrono::milliseconds timeout, std::size_t reply_max,
-             engine::store_stats& stats, engine::event_sink& events);
+  struct terms {
+    config::redis_url url;
+    std::chrono::milliseconds timeout;
+    std::size_t reply_max;
+    const char* name = "redis";  // in the log
+  };
+  connection(runtime::worker& w, terms t, engine::store_stats& stats, engine::event_sink& events);
+
+  // Turns it into a publish/subscribe connection; before start(). `s` must outlive the last call of stop().
+  void serve(subscriber& s) { subscriber_ = &s; }
 
   void start();  // connects, and reconnects, in the background
   void stop();
@@ -58,6 +81,10 @@ class connection : public std::enable_shared_from_this<connection> {
     send(c, list);
   }
   task<reply> run(std::vector<std::string> words);
+  // For a subscriber: what comes of it comes through on_push().
+  void tell(std::span<const std::string_view> words);
+  // Gives the connection up, and begins anew.
+  void drop(std::string why);
 
   // Returns when up, or at `deadline`.
   task<void> wait_up(runtime::steady_time deadline);
@@ -78,7 +105,9 @@ class connection : public std::enable_shared_from_this<connection> {
   task<bool> greet(std::vector<std::string> words);
   task<void> read_replies();
   bool deliver();
+  bool is_push(const proto::resp_value& value) const;
   void queue(call& c, std::span<const std::string_view> words);
+  void write_soon(std::span<const std::string_view> words);
   void flush();
   void write_rest();
   void watch();
@@ -86,11 +115,10 @@ class connection : public std::enable_shared_from_this<connection> {
   void lose(std::string_view why);
 
   runtime::worker& worker_;
-  const config::redis_url url_;
-  const std::chrono::milliseconds timeout_;
-  const std::size_t reply_max_;
+  const terms terms_;
   engine::store_stats& stats_;
   engine::event_sink& events_;
+  subscriber* subscriber_ = nullptr;
 
   state state_ = state::down;
   socket socket_;

@@ -1,5 +1,7 @@
 #include "daemon/redis/store.hpp"
 
+#include <deque>
+
 #include "daemon/core/glob.hpp"
 #include "daemon/engine/compose.hpp"
 #include "proto/redis_keys.hpp"
@@ -11,13 +13,16 @@ namespace {
 using engine::value_ptr;
 using engine::l2_store;
 
-// Each script names its keys in KEYS, so that it runs on Cluster: value and lock share a slot.
+// Each script names its keys in KEYS, so that it runs on Cluster: value and lock share a slot. Whoever waits for a lock listens
+// on the channel named like it. Publishing may be forbidden by an ACL; that must not undo the rest, hence pcall.
 // Fill: only while the lock is still the caller's (contract 5.4). KEYS: lock, value. ARGV: token, value, ttl in ms.
 constexpr std::string_view fill_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
-    "redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) redis.call('DEL',KEYS[1]) return 1";
+    "redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) redis.call('DEL',KEYS[1]) redis.pcall('PUBLISH',KEYS[1],'') return 1";
 // Release: compare and delete.
-constexpr std::string_view release_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
+constexpr std::string_view release_script =
+    "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
+    "redis.call('DEL',KEYS[1]) redis.pcall('PUBLISH',KEYS[1],'') return 1";
 constexpr std::string_view renew_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 0";
 
 constexpr std::string_view scan_step = "500";
@@ -36,9 +41,9 @@ bool lock_may_match(std::string_view lock, std::string_view prefix, std::string_
 
 class store final : public l2_store {
  public:
-  store(std::shared_ptr<connection> c, const config::store_settings& s, std::string raw_content_type, runtime::clock& time)
-      : connection_(std::move(c)), prefix_(s.prefix), raw_(s.format == config::value_format::raw),
-        lock_ttl_(std::to_string(s.lock_ttl.count())), raw_content_type_(std::move(raw_content_type)), time_(time) {}
+  store(runtime::worker& w, std::shared_ptr<connection> c, std::shared_ptr<backplane> news, const config::store_settings& s, std::string raw_content_type)
+      : worker_(w), connection_(std::move(c)), news_(std::move(news)), prefix_(s.prefix), raw_(s.format == config::value_format::raw),
+        lock_ttl_(std::to_string(s.lock_ttl.count())), raw_content_type_(std::move(raw_content_type)) {}
 
   task<read_outcome> read(std::string_view key) override {
     const auto name = name_of(key);
@@ -94,6 +99,10 @@ class store final : public l2_store {
     co_await script(release_script, words_of(proto::lock_name(name_of(key))), words_of(token));
   }
 
+  std::unique_ptr<engine::lock_watch> watch_lock(std::string_view key) override {
+    return news_->watch(worker_, proto::lock_name(name_of(key)));
+  }
+
   task<fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) override {
     const auto name = name_of(key);
     if (raw_ && value->life().negative) {  // a plain body has no way to say "no such record"
@@ -116,6 +125,7 @@ class store final : public l2_store {
     connection_->send_words(stored, "SET", name, bytes, "PX", ttl);
     const auto first = co_await unlocked.wait();
     const auto second = co_await stored.wait();
+    if (first && first->integer > 0) co_await wake(words_of(lock_name));
     co_return first && !first->is_error() && second && second->is_ok();
   }
 
@@ -168,7 +178,7 @@ class store final : public l2_store {
     r.body = body;
     r.etag = etag;
     r.content_type = raw_content_type_;
-    r.created_ms = time_.wall_now().time_since_epoch().count();
+    r.created_ms = worker_.time->wall_now().time_since_epoch().count();
     r.fresh_ms = ttl->integer < 0 ? forever_ms : ttl->integer;
     return engine::value::encode(r);
   }
@@ -197,7 +207,16 @@ class store final : public l2_store {
     const auto first = co_await unlocked.wait();
     const auto second = co_await removed.wait();
     if (!first || first->is_error() || !second || second->is_error()) co_return std::nullopt;
+    locks.erase(locks.begin());
+    if (first->integer > 0) co_await wake(std::move(locks));
     co_return static_cast<std::uint64_t>(second->integer);
+  }
+
+  // Those who wait for these locks need not wait longer: they were deleted.
+  task<void> wake(std::vector<std::string> lock_names) {
+    std::deque<connection::call> calls(lock_names.size());
+    for (std::size_t i = 0; i < calls.size(); ++i) connection_->send_words(calls[i], "PUBLISH", lock_names[i], "");
+    for (auto& c : calls) co_await c.wait();
   }
 
   // `key_glob` empty: unlink all that SCAN finds. Otherwise the names found are locks, and only those of keys that match go.
@@ -216,26 +235,32 @@ class store final : public l2_store {
           words.push_back(found.text);
       }
       if (words.size() == 1) continue;
-      const auto done = co_await connection_->run(std::move(words));
+      const std::vector<std::string_view> views(words.begin(), words.end());
+      connection::call unlinked;
+      connection_->send(unlinked, views);
+      const auto done = co_await unlinked.wait();
       if (!done || done->is_error()) co_return std::nullopt;
+      words.erase(words.begin());
+      if (!key_glob.empty()) co_await wake(std::move(words));
       removed += static_cast<std::uint64_t>(done->integer);
     } while (cursor != "0");
     co_return removed;
   }
 
+  runtime::worker& worker_;
   std::shared_ptr<connection> connection_;
+  std::shared_ptr<backplane> news_;
   const std::string prefix_;
   const bool raw_;
   const std::string lock_ttl_;
   const std::string raw_content_type_;
-  runtime::clock& time_;
 };
 
 }  // namespace
 
-std::unique_ptr<l2_store> make_store(std::shared_ptr<connection> connection, const config::store_settings& settings,
-                                     std::string raw_content_type, runtime::clock& time) {
-  return std::make_unique<store>(std::move(connection), settings, std::move(raw_content_type), time);
+std::unique_ptr<l2_store> make_store(runtime::worker& w, std::shared_ptr<connection> connection, std::shared_ptr<backplane> news,
+                                     const config::store_settings& settings, std::string raw_content_type) {
+  return std::make_unique<store>(w, std::move(connection), std::move(news), settings, std::move(raw_content_type));
 }
 
 }  // namespace asidecar::redis

@@ -5,12 +5,13 @@
 
 #include "config/settings.hpp"
 #include "daemon/engine/l2_store.hpp"
+#include "daemon/redis/backplane.hpp"
 #include "daemon/redis/connection.hpp"
 
 namespace asidecar::redis {
 
-// `connection` is started and stopped by the caller, and outlives the store.
-std::unique_ptr<engine::l2_store> make_store(std::shared_ptr<connection> connection, const config::store_settings& settings,
-                                             std::string raw_content_type, runtime::clock& time);
+// `connection` and `news` are started and stopped by the caller.
+std::unique_ptr<engine::l2_store> make_store(runtime::worker& w, std::shared_ptr<connection> connection, std::shared_ptr<backplane> news,
+                                             const config::store_settings& settings, std::string raw_content_type);
 
 }  // namespace asidecar::redis

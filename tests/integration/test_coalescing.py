@@ -134,6 +134,100 @@ def test_a_load_that_everybody_left_leaks_no_lock(start_daemon, redis, prefix, u
     eventually(lambda: [k for k in keys_in_redis() if "lock" in k] == [], within=2)
 
 
+# --- how waiters on another instance learn of the end
+
+
+def channels(client):
+    return [name.decode() for name in client("PUBSUB", "CHANNELS", "asidecar:lock:*")]
+
+
+def test_a_waiter_listens_only_while_it_waits(start_daemon, redis, prefix, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("1", gate=gate))
+    holder, waiter = (start_daemon(**config(redis, prefix, upstream)) for _ in range(2))
+    client = redis.client()
+    with holder.wire() as first, waiter.wire() as second:
+        first.send(get_text("thing:1"))
+        upstream.wait_for("/things/1")
+        assert channels(client) == []
+        second.send(get_text("thing:1"))
+        eventually(lambda: channels(client) != [], within=2)
+        assert len(channels(client)) == 1
+        gate.set()
+        assert first.read().body == second.read().body == b"1"
+    eventually(lambda: channels(client) == [], within=2)
+
+
+def test_a_waiter_is_woken_by_the_release(start_daemon, redis, prefix, upstream):
+    """A lock that nobody deletes but that is announced as released makes the waiter look at once: the look is counted."""
+    upstream.on("/things/1", Reply("1"))
+    daemon = start_daemon(**config(redis, prefix, upstream, store={"lock": {"wait": "60s"}}))
+    client = redis.client()
+    lock = f"asidecar:lock:{{{prefix}thing:1}}"
+    client("SET", lock, "someone else", "PX", 60_000)
+    with daemon.wire() as wire:
+        wire.send(get_text("thing:1"))
+        eventually(lambda: channels(client) == [lock], within=2)
+
+        def looks():
+            return int(client("INFO", "commandstats").decode().split("cmdstat_set:calls=")[1].split(",")[0])
+
+        before = looks()
+        for _ in range(100):
+            assert client("PUBLISH", lock, "") == 1
+            time.sleep(0.01)
+        # By itself it would look 10 to 20 times in this second or so.
+        assert looks() - before > 60
+        client("DEL", lock)
+        assert wire.read().status == 200
+
+
+@pytest.mark.parametrize("remove", ["DELETE", "PUT", "pattern"])
+def test_who_deletes_the_lock_wakes_those_who_wait_for_it(start_daemon, redis, prefix, upstream, remove):
+    client = redis.client()
+    lock = f"asidecar:lock:{{{prefix}thing:1}}"
+    daemon = start_daemon(**config(redis, prefix, upstream, put=True))
+    client("SET", lock, "someone else", "PX", 60_000)
+    listener = redis.client()
+    assert listener("SUBSCRIBE", lock)[0] == b"subscribe"
+    if remove == "pattern":
+        assert daemon.post("/v1/invalidate", {"patterns": ["thing:?"]}).status == 200
+    else:
+        assert daemon.key(remove, "thing:1", b"put" if remove == "PUT" else None).status == 204
+    assert listener.pushed() == [b"message", lock.encode(), b""]
+
+
+def test_waiters_outlive_the_loss_of_the_backplane(start_daemon, redis, prefix, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("1", gate=gate))
+    holder, waiter = (start_daemon(**config(redis, prefix, upstream)) for _ in range(2))
+    client = redis.client()
+    with holder.wire() as first, waiter.wire() as second:
+        first.send(get_text("thing:1"))
+        upstream.wait_for("/things/1")
+        second.send(get_text("thing:1"))
+        for _ in range(5):
+            eventually(lambda: channels(client) != [], within=3)
+            client("CLIENT", "KILL", "TYPE", "pubsub")
+        gate.set()
+        assert first.read().body == second.read().body == b"1"
+    assert upstream.count("/things/1") == 1
+
+
+def test_an_acl_without_channels_leaves_everything_else_at_work(start_daemon, own_redis, prefix, upstream):
+    own_redis.client()("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "resetchannels")
+    url = own_redis.url.replace("redis://", "redis://app:secret@")
+    upstream.on("/things/1", Reply("1", delay=0.3))
+    parts = config(own_redis, prefix, upstream)
+    parts["store"]["redis"] = url
+    daemons = [start_daemon(**parts) for _ in range(2)]
+    answers = fire([d.data for d in daemons], ["thing:1"] * 20)
+    assert {a.body for a in answers} == {b"1"}
+    assert upstream.count("/things/1") == 1
+    assert daemons[0].key("DELETE", "thing:1").status == 204
+    assert daemons[1].get("thing:1").cache.stored
+
+
 # --- holders that die, waiters that lose patience
 
 

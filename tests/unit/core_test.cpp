@@ -175,10 +175,17 @@ TEST_CASE("a flight's way to a value") {
   SECTION("waits grow and stay bounded") {
     fill f(terms);
     for (int i = 0; i < 20; ++i) {
-      const auto pause = f.wait_for(1);
+      const auto pause = f.wait_for(false, 1);
       CHECK(pause > 0ms);
       CHECK(pause <= 51ms);
     }
+  }
+  SECTION("a watched lock is looked at seldom, and the watch may fail at any time") {
+    fill f(terms);
+    CHECK(f.wait_for(true, 1) == 101ms);
+    CHECK(f.wait_for(true, 0.01) >= 50ms);
+    CHECK(f.wait_for(false, 1) == 6ms);
+    CHECK(f.wait_for(true, 1) == 101ms);
   }
 }
 

@@ -23,6 +23,10 @@ class RedisClient:
         self._socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
         return self._reply()
 
+    def pushed(self):
+        """The next message of a subscribed client."""
+        return self._reply()
+
     def close(self):
         self._file.close()
         self._socket.close()
