@@ -3,7 +3,8 @@
 # checkout on Debian 12, as root, it also installs what is missing. The last line is always "N passed, N failed".
 #
 #   tests/run.sh               everything
-#   tests/run.sh PART...       layers, unit, integration, asan (the unit tests under ASan and UBSan)
+#   tests/run.sh PART...       layers, unit, integration, asan (the unit tests under ASan and UBSan), and the long runs
+#                              asan-daemon, tsan-daemon (all tests with the daemon under sanitizers)
 #
 # PYTEST_ARGS is handed to pytest, e.g. PYTEST_ARGS="-k framing" tests/run.sh integration
 set -euo pipefail
@@ -14,8 +15,8 @@ parts=("$@")
 if [ ${#parts[@]} -eq 0 ]; then parts=(layers unit integration asan); fi
 for part in "${parts[@]}"; do
   case "$part" in
-    layers | unit | integration | asan) ;;
-    *) echo "usage: tests/run.sh [layers|unit|integration|asan]..." >&2; exit 2 ;;
+    layers | unit | integration | asan | asan-daemon | tsan-daemon) ;;
+    *) echo "usage: tests/run.sh [layers|unit|integration|asan|asan-daemon|tsan-daemon]..." >&2; exit 2 ;;
   esac
 done
 
@@ -112,6 +113,24 @@ part_asan() {
   build asan unit_tests || code=$?
   if [ "$code" -ne 0 ]; then count_one "ASan build of the unit tests" "$code"; return 0; fi
   run_catch asan build/asan/tests/unit_tests
+}
+
+# sanitized PRESET: unit and integration tests with everything under a sanitizer.
+sanitized() {
+  title "unit and integration tests, preset $1"
+  local code=0
+  build "$1" unit_tests asidecar || code=$?
+  if [ "$code" -ne 0 ]; then count_one "build of preset $1" "$code"; return 0; fi
+  run_catch "$1" "build/$1/tests/unit_tests"
+  # shellcheck disable=SC2086
+  ASIDECAR_SLOW=1 ASIDECAR_BIN=$PWD/build/$1/asidecar /usr/bin/python3 -m pytest -q -p no:cacheprovider --tb=short \
+    --junit-xml="$reports/$1-daemon.xml" ${PYTEST_ARGS:-} tests/integration || code=$?
+  count "$1 daemon" "$reports/$1-daemon.xml" "$code"
+}
+part_asan-daemon() { sanitized asan; }
+part_tsan-daemon() {
+  export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
+  sanitized tsan
 }
 
 install_packages "${build_packages[@]}" "${test_packages[@]}"

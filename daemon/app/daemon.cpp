@@ -112,7 +112,7 @@ daemon::daemon(config::settings settings, std::string path)
 
 // The first thread's io_context goes last: what ends on the others may still post to it.
 daemon::~daemon() {
-  while (!lanes_.empty()) lanes_.pop_back();
+  while (lanes_.size() > 1) lanes_.pop_back();
 }
 
 void daemon::listen(const config::settings& s) {

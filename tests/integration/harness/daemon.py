@@ -12,6 +12,7 @@ from .ports import free_port
 from .wire import Wire, call
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+SLOW = "ASIDECAR_SLOW" in os.environ
 BINARY = os.environ.get("ASIDECAR_BIN") or str(ROOT / "build/release/asidecar")
 
 
@@ -42,7 +43,10 @@ class Daemon:
         self.write_config(**config)
 
     def write_config(self, **config):
-        """JSON is YAML."""
+        """JSON is YAML. Under a sanitizer the daemon is some ten times slower, and so is a loaded machine's Redis."""
+        store = config.get("store")
+        if store and SLOW:
+            config["store"] = {"timeout": "2s", **store}
         document = {"listen": self._listen, "threads": 2, "defaults": self._defaults, **config}
         document = {key: value for key, value in document.items() if value is not None}
         pathlib.Path(self.file).write_text(json.dumps(document, indent=1, ensure_ascii=False))
