@@ -44,7 +44,7 @@ std::optional<YAML::Mark> second_document(const std::string& text) {
 // The top-level mapping, or an error.
 std::optional<YAML::Node> parse(findings& found, const std::string& text) {
   try {
-    const auto document = YAML::Load(text);
+    auto document = YAML::Load(text);
     if (const auto second = second_document(text)) {
       found.error(*second, "expected one YAML document, found more");
     } else if (!document.IsDefined() || document.IsNull()) {

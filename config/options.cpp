@@ -125,7 +125,7 @@ void describe_warm(option_visitor& v, warm_settings& w) {
 }
 
 template <class T>
-option_visitor::elements elements_of(std::vector<T>& items, T prototype, void (*inside)(option_visitor&, T&)) {
+option_visitor::elements elements_of(std::vector<T>& items, const T& prototype, void (*inside)(option_visitor&, T&)) {
   return {items.size(), [&items, prototype](std::size_t n) { items.assign(n, prototype); },
           [&items, inside](option_visitor& v, std::size_t i) { inside(v, items[i]); }};
 }

@@ -17,8 +17,8 @@ enum class http_method : std::uint8_t { get, head, put, post, delete_, options, 
 std::string_view to_string(http_method method) noexcept;
 
 struct head_limits {
-  std::size_t head_bytes_max = 16 * 1024;
-  std::size_t target_bytes_max = 8 * 1024;
+  std::size_t head_bytes_max = std::size_t(16) * 1024;
+  std::size_t target_bytes_max = std::size_t(8) * 1024;
   std::size_t fields_max = 100;
 };
 

@@ -4,7 +4,7 @@
 #
 #   tests/run.sh               everything
 #   tests/run.sh PART...       layers, unit, integration, asan (the unit tests under ASan and UBSan), and the long runs
-#                              asan-daemon, tsan-daemon (all tests with the daemon under sanitizers)
+#                              asan-daemon, tsan-daemon (all tests with the daemon under sanitizers), tidy (clang-tidy)
 #
 # PYTEST_ARGS is handed to pytest, e.g. PYTEST_ARGS="-k framing" tests/run.sh integration
 set -euo pipefail
@@ -15,8 +15,8 @@ parts=("$@")
 if [ ${#parts[@]} -eq 0 ]; then parts=(layers unit integration asan); fi
 for part in "${parts[@]}"; do
   case "$part" in
-    layers | unit | integration | asan | asan-daemon | tsan-daemon) ;;
-    *) echo "usage: tests/run.sh [layers|unit|integration|asan|asan-daemon|tsan-daemon]..." >&2; exit 2 ;;
+    layers | unit | integration | asan | asan-daemon | tsan-daemon | tidy) ;;
+    *) echo "usage: tests/run.sh [layers|unit|integration|asan|asan-daemon|tsan-daemon|tidy]..." >&2; exit 2 ;;
   esac
 done
 
@@ -131,6 +131,15 @@ part_asan-daemon() { sanitized asan; }
 part_tsan-daemon() {
   export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp"
   sanitized tsan
+}
+
+part_tidy() {
+  title "clang-tidy"
+  local code=0
+  install_packages clang-19 clang-tidy-19
+  cmake --preset tidy >/dev/null
+  find daemon config proto -name '*.cpp' -print0 | xargs -0 -P2 -n1 clang-tidy-19 -p build/tidy --quiet || code=$?
+  count_one clang-tidy "$code"
 }
 
 install_packages "${build_packages[@]}" "${test_packages[@]}"

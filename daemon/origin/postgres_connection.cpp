@@ -15,6 +15,7 @@ namespace {
 
 constexpr milliseconds pause_min{50};
 constexpr milliseconds pause_max{2000};
+constexpr milliseconds hurry_after{100};
 constexpr milliseconds cancel_patience{
     2000};  // a server that does not answer for so long after a cancel is given up
 
@@ -49,6 +50,12 @@ void postgres_connection::stop() {
   fail_all("stopped");
 }
 
+void postgres_connection::hurry() {
+  if (state_ != state::down || worker_.time->now() - paused_ < hurry_after) return;
+  become(state::connecting);
+  pause_->ring();
+}
+
 void postgres_connection::become(state s) {
   if (state_ == state::stopped || state_ == s) return;
   state_ = s;
@@ -72,6 +79,7 @@ task<void> postgres_connection::live([[maybe_unused]] std::shared_ptr<postgres_c
     pg_.reset();
     if (opened && state_ != state::stopped) continue;  // at once: most often the server was only restarted
     if (state_ == state::stopped) break;
+    paused_ = worker_.time->now();
     const auto share = 0.5 + 0.5 * worker_.random->unit();
     co_await pause_->wait_until(worker_.time->now() +
                                 std::chrono::duration_cast<milliseconds>(pause * share));

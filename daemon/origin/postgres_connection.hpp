@@ -62,6 +62,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
 
   void start();
   void stop();
+  void hurry();  // somebody needs it: ends a pause that has lasted a little
   state current() const noexcept { return state_; }
   const std::string& trouble() const noexcept { return trouble_; }  // why the last attempt failed
   std::size_t load() const noexcept { return sent_.size(); }
@@ -132,6 +133,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   runtime::steady_time due_ = runtime::steady_time::max();  // what the timer is set to
   runtime::steady_time connect_due_ = runtime::steady_time::max();
   std::unique_ptr<runtime::alarm> pause_;
+  runtime::steady_time paused_;  // since when
   std::deque<exchange> sent_;
   std::unordered_map<const postgres_statement*, prepared> prepared_;
   bool writing_ = false;     // waits until the socket takes more

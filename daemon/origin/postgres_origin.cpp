@@ -146,13 +146,14 @@ bool postgres_origin::connecting() const {
                      [](const auto& c) { return c->current() == postgres_connection::state::connecting; });
 }
 
-// Waits for a connection while one is being tried; when the last try just failed, so does this.
+// Waits for a connection while one is being tried. When all tries failed a moment ago, so does this.
 task<postgres_answer> postgres_origin::ask(const postgres_statement& s,
                                            const std::vector<std::string>& params, steady_time deadline) {
   postgres_answer answer;
   std::unique_ptr<runtime::alarm> bell;
   while (!stopped_) {
     if (const auto c = least_loaded()) co_return co_await c->query(s, params, deadline);
+    for (const auto& c : connections_) c->hurry();
     if (!connecting()) {
       answer.what = postgres_answer::outcome::refused;
       answer.message = "no connection: " + connections_.front()->trouble();

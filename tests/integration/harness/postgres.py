@@ -24,8 +24,6 @@ CREATE TABLE kinds (id int PRIMARY KEY, small smallint, big bigint, num numeric,
 INSERT INTO kinds VALUES (1, -7, 9223372036854775807, 123456789.000000000123456789, 0.1, true, NULL, '2024-02-29 12:34:56.789+00',
   '1999-12-31', '{"a": [1, {"b": null}], "ü": "\u00e9"}', '{1,2,NULL}', '{"a b","c\"d"}', '\xdeadbeef', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11',
   '1 day 02:03:04');
-CREATE TABLE accounts AS SELECT n AS aid, 1 AS bid, n * 7 % 1000 - 500 AS abalance, repeat(' ', 84) AS filler FROM generate_series(1, 20000) AS n;
-ALTER TABLE accounts ADD PRIMARY KEY (aid);
 CREATE TABLE calls (name text NOT NULL);
 -- Counts the call, waits, answers.
 CREATE FUNCTION counted(who text, seconds float8) RETURNS TABLE (name text, waited float8) LANGUAGE plpgsql VOLATILE AS $$
@@ -88,6 +86,10 @@ class PostgresServer:
     def remove(self):
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def pgbench(self, scale):
+        """pgbench's tables, as `pgbench -i` makes them."""
+        subprocess.run([f"{BIN}/pgbench", "-i", "-q", "-s", str(scale), self.url], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def run(self, sql, *params):
         """The rows of a statement, or None when it has none."""

@@ -39,6 +39,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def setup(self):
+        self.server.upstream.connections += 1
+        super().setup()
+
     def do_GET(self):
         upstream = self.server.upstream
         reply = upstream._begin(Seen(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, time.monotonic()))
@@ -75,19 +79,23 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Upstream:
-    def __init__(self):
+    def __init__(self, tls=None):
+        """`tls`: an ssl.SSLContext to serve https with."""
         self.requests = []
         self.running = 0
         self.running_max = 0
+        self.connections = 0
         self.stopping = threading.Event()
         self._replies = {}
         self._gates = []
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.upstream = self
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._server.server_address[1]
         self.authority = f"127.0.0.1:{self.port}"
-        self.url = f"http://{self.authority}"
+        self.url = f"{'https' if tls is not None else 'http'}://{self.authority}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def on(self, target, *replies):

@@ -1,0 +1,83 @@
+"""Measuring: CPU time from the kernel's accounting, load from wrk, idle cost from /proc and strace."""
+import http.client
+import pathlib
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import time
+
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+def cpu_seconds(pid):
+    """Time on a CPU of all threads, in ns resolution (schedstat's first field)."""
+    return sum(int(file.read_text().split()[0]) for file in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
+def load(server, connections, seconds, core):
+    """One run of wrk; figures of the server's process."""
+    before = cpu_seconds(server.pid)
+    done = subprocess.run(["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", server.url],
+                          capture_output=True, text=True, check=True).stdout
+    used = cpu_seconds(server.pid) - before
+    requests = int(re.search(r"(\d+) requests in", done).group(1))
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", done)
+    if bad:
+        raise RuntimeError(f"{server.name}: {bad.group(0)}")
+    latency = {p: float(v) * UNITS[u] * 1e6 for p, v, u in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s|m)\b", done)}
+    return {"cpu_us": used / requests * 1e6, "requests_per_s": float(re.search(r"Requests/sec:\s+([\d.]+)", done).group(1)),
+            "p50_us": latency["50"], "p99_us": latency["99"]}
+
+
+def medians(runs):
+    return {figure: statistics.median(run[figure] for run in runs) for figure in runs[0]}
+
+
+def resident_mib(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
+
+
+def system_calls(pid, seconds):
+    """System calls of an idle process, counted by strace."""
+    tracer = subprocess.Popen(["strace", "-f", "-p", str(pid)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    tracer.send_signal(signal.SIGINT)
+    lines = tracer.communicate()[1].splitlines()
+    # What was under way when strace came and went is no call of its own.
+    calls = [line for line in lines if "(" in line and not line.startswith("strace:") and "resumed>" not in line]
+    return len([line for line in calls if not re.search(r"<unfinished|<detached", line)])
+
+
+class _Local(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=1)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def seconds_until_ready(command, admin_socket):
+    """From fork to the first 200 of /readyz."""
+    pathlib.Path(admin_socket).unlink(missing_ok=True)
+    began = time.monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while time.monotonic() - began < 10:
+            try:
+                connection = _Local(admin_socket)
+                connection.request("GET", "/readyz")
+                if connection.getresponse().status == 200:
+                    return time.monotonic() - began
+            except OSError:
+                pass
+            time.sleep(0.0005)
+        raise RuntimeError("not ready in 10 s")
+    finally:
+        process.terminate()
+        process.wait()
