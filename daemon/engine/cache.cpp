@@ -150,7 +150,8 @@ task<std::vector<l2_store::read_outcome>> cache::read_stored(const std::vector<s
 task<bool> cache::put(const route& r, std::string key, std::string content_type, std::string body) {
   loaded given;
   given.body = std::move(body);
-  given.content_type = content_type.empty() ? r.content_type : std::move(content_type);
+  given.content_type = std::move(content_type);
+  if (given.content_type.empty()) given.content_type = r.content_type;
   const auto now = worker_.time->wall_now();
   const auto made = compose(given, r.rules, nullptr, now, core::microseconds(0), worker_.random->unit());
   const std::vector<std::string> keys{key};

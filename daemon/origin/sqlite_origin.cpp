@@ -63,7 +63,7 @@ void append_value(std::string& out, sqlite3_stmt* row, int column) {
       return;
     }
     case SQLITE_TEXT: {
-      const auto* text = static_cast<const char*>(static_cast<const void*>(sqlite3_column_text(row, column)));
+      const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(row, column));
       out.push_back('"');
       proto::append_json_escaped(out, {text, static_cast<std::size_t>(sqlite3_column_bytes(row, column))});
       out.push_back('"');

@@ -165,12 +165,12 @@ class store final : public l2_store {
     read_outcome out{true, nullptr};
     // Another type at that name (WRONGTYPE) is a foreign value: a miss.
     if (got->type != proto::resp_value::kind::bulk) return out;
-    out.found = raw_ ? from_raw(std::move(got->text), ttl) : engine::value::decode(std::move(got->text));
+    out.found = raw_ ? from_raw(got->text, ttl) : engine::value::decode(std::move(got->text));
     return out;
   }
 
   // A plain body knows only what is left of its life; an absent TTL means that its writer set none.
-  value_ptr from_raw(std::string body, const reply& ttl) const {
+  value_ptr from_raw(std::string_view body, const reply& ttl) const {
     constexpr std::int64_t forever_ms = std::int64_t(365) * 24 * 3600 * 1000;
     if (!ttl || ttl->integer == -2) return nullptr;
     proto::record r;
