@@ -20,6 +20,7 @@ struct request_directives {
   std::optional<seconds> max_stale;
   std::optional<seconds> min_fresh;
 
+  bool wants_new_load() const noexcept { return no_cache || no_store; }
   bool none() const noexcept {
     return !no_cache && !no_store && !only_if_cached && !max_stale_any && !max_age && !max_stale && !min_fresh;
   }

@@ -74,19 +74,19 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   const auto& s = from.settings;
   service out;
   std::unique_ptr<engine::l2_store> store;
-  engine::fill_terms terms;
-  terms.l1_ttl = s.l1.ttl;
+  engine::cache_times times;
+  times.l1_ttl = s.l1.ttl;
   std::vector<std::shared_ptr<void>> resources;
   if (s.store) {
     out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis"), metrics.store(worker.index), events);
     resources.push_back(std::make_shared<stopped_at_end<redis::connection>>(out.store));
     if (worker.index == 0) resources.push_back(std::make_shared<stopped_at_end<redis::backplane>>(from.news));
     store = redis::make_store(worker, out.store, from.news, *s.store, "application/json");
-    terms.lock_ttl = s.store->lock_ttl;
-    terms.lock_wait = s.store->lock_wait;
+    times.lock_ttl = s.store->lock_ttl;
+    times.lock_wait = s.store->lock_wait;
   }
   metrics.set_has_store(s.store.has_value());
-  auto cache = std::make_shared<engine::cache>(worker, shared, std::move(store), terms, events);
+  auto cache = std::make_shared<engine::cache>(worker, shared, std::move(store), times, events);
   std::map<std::string, std::shared_ptr<origin::origin>> origins;
   for (const auto& o : s.origins) {
     auto made = make_origin(worker, o, workers);

@@ -5,8 +5,8 @@
 namespace asidecar::core {
 
 bool fill::good_enough(const std::optional<lifetime>& current, wall_time now) const noexcept {
-  if (!current || terms_.anew || current->freshness_left(now) <= milliseconds(0)) return false;
-  return !terms_.newer_than || current->created > *terms_.newer_than;
+  if (!current || rules_.anew || current->freshness_left(now) <= milliseconds(0)) return false;
+  return !rules_.newer_than || current->created > *rules_.newer_than;
 }
 
 fill::action fill::on_lock_won(const std::optional<lifetime>& current, wall_time now) noexcept {
@@ -18,16 +18,13 @@ fill::action fill::on_lock_busy(const std::optional<lifetime>& current, wall_tim
                                 bool anyone_waits) noexcept {
   if (good_enough(current, now)) return action::adopt;
   if (!anyone_waits) return action::give_up;
-  if (waited < terms_.lock_wait) return action::wait;
-  return terms_.stale_will_do ? action::give_up : load_without_lock();
+  if (waited < rules_.lock_wait) return action::wait;
+  return rules_.stale_will_do ? action::give_up : load_without_lock();
 }
 
-fill::action fill::on_loaded(bool storable) noexcept {
-  if (!fenced_) return action::finish;
-  return storable ? action::store : action::release;
+fill::action fill::on_loaded(bool storable, bool overtaken) noexcept {
+  return fenced_ && storable && !overtaken ? action::store : release_or_finish();
 }
-
-fill::action fill::on_load_failed() noexcept { return fenced_ ? action::release : action::finish; }
 
 milliseconds fill::wait_for(bool watched, double u) noexcept {
   const auto longest = watched ? milliseconds(100) : pause_;

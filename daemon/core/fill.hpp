@@ -1,6 +1,6 @@
 // One flight's way to a value, as a state machine: take the fill lock, check again, load, store only while the lock is still
 // ours. The lock is a lease with a token (Nishtala et al., Scaling Memcache at Facebook, NSDI 2013). Invalidation deletes value
-// AND lock, so a load that began before it can never be stored after it. Driver: engine/flight.cpp.
+// AND lock, so a load that began before it can never be stored after it. Driver: engine/cache_fill.cpp.
 // Pure: time is an argument. One object per load round of a flight.
 #pragma once
 
@@ -10,6 +10,12 @@
 #include "daemon/core/freshness.hpp"
 
 namespace asidecar::core {
+
+enum class fill_outcome : std::uint8_t {
+  stored,
+  not_stored,  // the lock is no longer the token's, or this value cannot be kept
+  down,        // the store did not answer, or refused
+};
 
 class fill {
  public:
@@ -25,27 +31,30 @@ class fill {
     finish,
   };
 
-  struct terms {
-    bool store_configured;
-    milliseconds lock_wait;
+  struct rules {
+    bool use_lock = true;  // a store is there, and the result may be kept
+    milliseconds lock_wait{0};
     // Entries created up to here are not good enough: the request has seen and refused them. Unset: any fresh entry will do.
     std::optional<wall_time> newer_than;
-    bool anew;  // no-cache: load in any case
+    bool anew = false;           // no-cache: load in any case
     bool stale_will_do = false;  // a stale value may answer when the wait for the lock gets too long
   };
 
-  explicit fill(terms t) noexcept : terms_(t) {}
+  explicit fill(rules r) noexcept : rules_(r) {}
 
-  action start() noexcept { return terms_.store_configured ? action::take_lock : load_without_lock(); }
+  action start() noexcept { return rules_.use_lock ? action::take_lock : load_without_lock(); }
 
   // `current` is what stands in Redis now, if it decodes. `waited` counts from the flight's first attempt.
   action on_lock_won(const std::optional<lifetime>& current, wall_time now) noexcept;
   action on_lock_busy(const std::optional<lifetime>& current, wall_time now, milliseconds waited, bool anyone_waits) noexcept;
   action on_store_down() noexcept { return load_without_lock(); }
 
-  action on_loaded(bool storable) noexcept;  // a value or a negative entry to keep, or nothing
-  action on_load_failed() noexcept;
-  action on_done() noexcept { return action::finish; }
+  action on_adopted() noexcept { return release_or_finish(); }
+  // `storable`: a value or a negative entry to keep. `overtaken`: this process was told of an invalidation meanwhile.
+  action on_loaded(bool storable, bool overtaken) noexcept;
+  action on_load_failed() noexcept { return release_or_finish(); }
+  // When the store is full it refuses the value, but the lock must not stay for its whole ttl.
+  action on_stored(fill_outcome o) noexcept { return o == fill_outcome::down ? action::release : action::finish; }
 
   bool fenced() const noexcept { return fenced_; }  // the lock was won
 
@@ -55,9 +64,10 @@ class fill {
 
  private:
   action load_without_lock() noexcept;
+  action release_or_finish() const noexcept { return fenced_ ? action::release : action::finish; }
   bool good_enough(const std::optional<lifetime>& current, wall_time now) const noexcept;
 
-  terms terms_;
+  rules rules_;
   bool fenced_ = false;
   milliseconds pause_{5};
 };

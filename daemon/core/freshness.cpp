@@ -12,7 +12,7 @@ seconds lifetime::age(wall_time now) const noexcept {
 }
 
 verdict judge(const lifetime& value, const proto::request_directives& directives, wall_time now, double beta, double u) noexcept {
-  if (directives.no_cache || directives.no_store) return verdict::unusable;
+  if (directives.wants_new_load()) return verdict::unusable;
   if (directives.max_age && now - value.created > *directives.max_age) return verdict::unusable;
   const milliseconds left = value.freshness_left(now);
   if (directives.min_fresh && left < *directives.min_fresh) return verdict::unusable;

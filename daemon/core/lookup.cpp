@@ -5,7 +5,7 @@ namespace asidecar::core {
 using proto::forward_reason;
 
 lookup::action lookup::start() noexcept {
-  if (wants_new_load()) {
+  if (directives_.wants_new_load()) {
     reason_ = forward_reason::request;
     // What is stored is still read: it may have to stand in when the load fails.
     if (policy_.stale_if_error <= milliseconds(0)) return to_load();
@@ -35,13 +35,15 @@ lookup::action lookup::on_store_down() noexcept {
   return to_load();
 }
 
-lookup::action lookup::on_load_failed(wall_time now, bool soft) noexcept {
-  if (stale_ && !stale_->negative && (soft ? now < stale_->dead_at() : usable_on_error(*stale_, now))) return action::serve_stale;
-  return action::fail;
-}
+bool lookup::stale_may_serve(wall_time now) const noexcept { return stale_ && !stale_->negative && usable_on_error(*stale_, now); }
+
+bool lookup::stale_may_serve_meanwhile(wall_time now) const noexcept { return stale_ && !stale_->negative && now < stale_->dead_at(); }
 
 lookup::action lookup::to_l2_or_load() noexcept { return tiers_.l2 ? action::read_l2 : to_load(); }
 
-lookup::action lookup::to_load() noexcept { return directives_.only_if_cached ? action::not_cached : action::load; }
+lookup::action lookup::to_load() noexcept {
+  if (directives_.only_if_cached) return action::not_cached;
+  return tiers_.has_origin ? action::load : action::miss;
+}
 
 }  // namespace asidecar::core

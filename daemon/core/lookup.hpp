@@ -22,8 +22,7 @@ class lookup {
     serve,              // answer with the entry just seen
     serve_and_refresh,  // the same, and start a background refresh unless one is under way
     load,               // join or start the flight of this key
-    serve_stale,        // the load failed: answer with the stale entry at hand
-    fail,               // answer the load's error
+    miss,               // nothing usable, and no origin to ask
     not_cached,         // only-if-cached and nothing usable: 504
   };
 
@@ -41,13 +40,12 @@ class lookup {
   action on_absent(tier where) noexcept;
   action on_store_down() noexcept;
 
-  // The load failed or ran into its soft timeout. `soft` : the load goes on behind.
-  action on_load_failed(wall_time now, bool soft) noexcept;
+  // May the newest entry met stand in for a load that has failed (stale-if-error), or for one that goes on behind (soft timeout)?
+  bool stale_may_serve(wall_time now) const noexcept;
+  bool stale_may_serve_meanwhile(wall_time now) const noexcept;
 
   proto::forward_reason reason() const noexcept { return reason_; }  // why the request goes to the origin
   bool store_down() const noexcept { return store_down_; }
-  bool has_stale() const noexcept { return stale_.has_value(); }     // soft_timeout applies only then
-  bool wants_new_load() const noexcept { return directives_.no_cache || directives_.no_store; }
 
  private:
   action to_l2_or_load() noexcept;

@@ -44,7 +44,8 @@ struct shared_state {
   memory_cache l1;
 };
 
-struct fill_terms {
+// The limits of store.lock and l1.
+struct cache_times {
   core::milliseconds lock_ttl = std::chrono::seconds(10);
   core::milliseconds lock_wait = std::chrono::seconds(5);
   core::milliseconds l1_ttl = std::chrono::seconds(60);
@@ -70,14 +71,14 @@ struct read_answer {
 class cache : public std::enable_shared_from_this<cache> {
  public:
   // `store` null: L1 only.
-  cache(runtime::worker& w, shared_state& shared, std::unique_ptr<l2_store> store, fill_terms terms, event_sink& events)
-      : worker_(w), shared_(shared), store_(std::move(store)), terms_(terms), events_(events) {}
+  cache(runtime::worker& w, shared_state& shared, std::unique_ptr<l2_store> store, cache_times times, event_sink& events)
+      : worker_(w), shared_(shared), store_(std::move(store)), times_(times), events_(events) {}
 
-  std::vector<std::shared_ptr<void>> resources;  // what the routes and the store use, and the cache keeps alive
+  std::vector<std::shared_ptr<void>> resources;  // what the routes and the store use; declared before them: ends after them
   std::vector<route> routes;                     // in order; filled before the first request, unchanged after
 
-  // A fresh L1 hit, or null; never waits.
-  value_ptr peek(std::string_view key, const route& r, const proto::request_directives& directives);
+  // A fresh L1 hit, or nothing; never waits.
+  std::optional<read_answer> peek(std::string_view key, const route& r, const proto::request_directives& directives);
 
   task<read_answer> read(read_request request);
   task<std::vector<l2_store::read_outcome>> read_stored(const std::vector<std::string>& keys);
@@ -88,10 +89,17 @@ class cache : public std::enable_shared_from_this<cache> {
   task<std::optional<std::uint64_t>> invalidate_matching(std::string glob);
 
  private:
+  struct candidate;
   struct fill_round;
+  struct flown {
+    flight_result_ptr result;  // null: not ended within soft_timeout, and a stale value may serve meanwhile
+    bool collapsed = false;    // somebody else's flight
+  };
   using self_ptr = std::shared_ptr<cache>;
 
-  task<read_answer> join_load(const read_request& request, core::lookup& way, value_ptr seen);
+  core::lookup::tiers tiers_of(const route& r) const noexcept;
+  task<read_answer> load_or_join(const read_request& request, const core::lookup& way, candidate seen);
+  task<flown> fly(const read_request& request, const core::lookup& way, value_ptr seen);
   void start_refresh(const read_request& request, const value_ptr& seen);
   // Coroutines that outlive the request own what they use.
   task<void> run_flight(self_ptr self, read_request request, flight_ptr f, value_ptr seen);
@@ -102,12 +110,12 @@ class cache : public std::enable_shared_from_this<cache> {
   task<core::fill::action> load(fill_round& round);
   task<core::fill::action> store_loaded(fill_round& round);
   bool keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp);
-  void forget(const std::vector<std::string>& keys);
+  std::uint64_t forget(const std::vector<std::string>& keys);  // how many L1 held
 
   runtime::worker& worker_;
   shared_state& shared_;
   std::unique_ptr<l2_store> store_;
-  fill_terms terms_;
+  cache_times times_;
   event_sink& events_;
 };
 

@@ -11,24 +11,26 @@ using action = core::fill::action;
 struct cache::fill_round {
   const read_request& request;
   const flight& f;
-  value_ptr seen;
+  value_ptr seen;  // what the request found stored, and would not do
   core::fill way;
   runtime::steady_time started;
-  std::string token;
-  value_ptr current;   // what the lock attempt read
-  composed made;
-  flight_result result;
-  std::unique_ptr<lock_watch> watch;  // once another instance was found at work
+  std::string token{};
+  value_ptr current{};  // what the lock attempt read
+  composed made{};
+  flight_result result{};
+  std::unique_ptr<lock_watch> watch{};  // once another instance was found at work
 
   const route& to() const { return *request.to; }
 };
 
 task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request request, flight_ptr f, value_ptr seen) {
-  core::fill::terms terms{store_ != nullptr && !request.directives.no_store && !request.without_lock, terms_.lock_wait, std::nullopt,
-                          request.directives.no_cache || request.directives.no_store};
-  if (seen) terms.newer_than = seen->life().created;
-  terms.stale_will_do = seen && !seen->life().negative && core::usable_on_error(seen->life(), worker_.time->wall_now());
-  fill_round round{request, *f, seen, core::fill(terms), worker_.time->now(), {}, {}, {}, {}, {}};
+  core::fill::rules rules;
+  rules.use_lock = store_ != nullptr && !request.directives.no_store && !request.without_lock;
+  rules.lock_wait = times_.lock_wait;
+  rules.anew = request.directives.wants_new_load();
+  if (seen) rules.newer_than = seen->life().created;
+  rules.stale_will_do = seen && !seen->life().negative && core::usable_on_error(seen->life(), worker_.time->wall_now());
+  fill_round round{request, *f, seen, core::fill(rules), worker_.time->now()};
   for (action next = round.way.start(); next != action::finish;) {
     switch (next) {
       case action::take_lock: next = co_await take_lock(round); break;
@@ -37,7 +39,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
         round.result.value = round.current;
         round.result.adopted = true;
         keep_in_l1(request.key, round.current, f->stamp());
-        next = round.way.fenced() ? action::release : action::finish;
+        next = round.way.on_adopted();
         break;
       case action::load:
       case action::load_unfenced: next = co_await load(round); break;
@@ -117,23 +119,20 @@ task<action> cache::load(fill_round& round) {
   if (!round.way.fenced() && round.made.storable) {
     round.result.stored = keep_in_l1(round.request.key, round.made.value, round.f.stamp());
   }
-  co_return round.way.on_loaded(round.made.storable);
+  co_return round.way.on_loaded(round.made.storable, !shared_.fence.holds(round.request.key, round.f.stamp()));
 }
 
 task<action> cache::store_loaded(fill_round& round) {
-  const bool current = shared_.fence.holds(round.request.key, round.f.stamp());
-  if (!current) co_return action::release;
-  const auto done = co_await store_->fill(round.request.key, round.token, round.made.value, worker_.time->wall_now());
-  round.result.stored = done == l2_store::fill_outcome::stored;
+  const auto outcome = co_await store_->fill(round.request.key, round.token, round.made.value, worker_.time->wall_now());
+  round.result.stored = outcome == core::fill_outcome::stored;
   if (round.result.stored) keep_in_l1(round.request.key, round.made.value, round.f.stamp());
-  // Redis may be full and refuse the value: the lock must not stay for its whole ttl.
-  co_return done == l2_store::fill_outcome::down ? action::release : round.way.on_done();
+  co_return round.way.on_stored(outcome);
 }
 
 // The lock lives for ttl; it is renewed at a third of it, so that one lost renewal does not lose the lock.
 task<void> cache::keep_lock([[maybe_unused]] self_ptr self, std::string key, std::string token, std::shared_ptr<runtime::alarm> stop) {
   for (;;) {
-    const bool due = co_await stop->wait_until(worker_.time->now() + terms_.lock_ttl / 3);
+    const bool due = co_await stop->wait_until(worker_.time->now() + times_.lock_ttl / 3);
     if (!due) co_return;
     co_await store_->renew(key, token);
   }

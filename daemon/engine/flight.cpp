@@ -11,6 +11,7 @@ struct flight::waiter {
 };
 
 task<flight_result_ptr> flight::wait(runtime::worker& w, steady_time give_up) {
+  waiting_.fetch_add(1);
   const auto bell = w.time->make_alarm();
   const auto me = std::make_shared<waiter>();
   me->home = &w;
@@ -46,14 +47,13 @@ void flight::finish(flight_result result) {
   }
 }
 
-flight_table::joined flight_table::join(std::string_view key, const fences& fence, bool waits) {
+flight_table::joined flight_table::join(std::string_view key, const fences& fence) {
   auto& s = shard_of(key);
   const auto stamp = fence.take(key);
   const std::lock_guard hold(s.mutex);
   auto& slot = s.flights[std::string(key)];
   const bool starter = !slot || !fence.holds(key, slot->stamp());
   if (starter) slot = std::make_shared<flight>(std::string(key), stamp);
-  if (waits) slot->expect_waiter();
   return {slot, starter};
 }
 

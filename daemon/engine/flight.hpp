@@ -38,7 +38,6 @@ class flight {
   // Waits for the end, or until `give_up` (max(): never): null then. Runs on `w`'s thread.
   task<flight_result_ptr> wait(runtime::worker& w, steady_time give_up);
   void finish(flight_result result);
-  void expect_waiter() noexcept { waiting_.fetch_add(1); }
   bool anyone_waits() const noexcept { return waiting_.load() > 0; }
 
  private:
@@ -59,8 +58,7 @@ class flight_table {
     bool starter;  // the caller must run it
   };
   // A flight that an invalidation has overtaken is left to those who wait for it, and a new one takes its place.
-  // `waits`: the caller will wait for it; a refresh behind does not.
-  joined join(std::string_view key, const fences& fence, bool waits);
+  joined join(std::string_view key, const fences& fence);
   void leave(const flight_ptr& done);
   std::size_t size() const;
 

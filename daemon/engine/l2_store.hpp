@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/core/fill.hpp"
 #include "daemon/engine/value.hpp"
 #include "daemon/runtime/clock.hpp"
 #include "daemon/runtime/task.hpp"
@@ -48,8 +49,7 @@ class l2_store {
   virtual task<void> release(std::string_view key, std::string_view token) = 0;
   virtual std::unique_ptr<lock_watch> watch_lock(std::string_view key) = 0;
 
-  enum class fill_outcome : std::uint8_t { stored, fenced, down };  // fenced: the lock is no longer the token's
-  virtual task<fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) = 0;
+  virtual task<core::fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) = 0;
 
   // Unconditional: the app's own value. Deletes the lock, so that a load under way cannot overwrite it.
   virtual task<bool> put(std::string_view key, value_ptr value, core::wall_time now) = 0;

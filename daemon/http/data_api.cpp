@@ -107,16 +107,12 @@ bool data_api::answer_now(const request& r, std::string_view date, bool keep_ali
   if (service_->who->refuse(head, r.over_tcp, true)) return false;
   const auto found = find_route(*service_, key);
   if (found.problem || !found.route->forward_headers.empty()) return false;
-  const auto value = service_->cache->peek(key, *found.route, head.directives);
-  if (!value) return false;
-  read_answer got;
-  got.value = value;
-  got.status.ttl = std::chrono::floor<std::chrono::seconds>(value->life().freshness_left(worker_.time->wall_now())).count();
-  got.status.detail = "L1";
-  const auto a = answer_for(head, got);
+  const auto got = service_->cache->peek(key, *found.route, head.directives);
+  if (!got) return false;
+  const auto a = answer_for(head, *got);
   append_head(out, a, date, head.http_1_1, keep_alive);
   if (head.method == http_method::get && has_body(a.status)) out.append(a.body());
-  count(*found.route->stats, value->life().negative ? read_result::negative : read_result::l1, started);
+  count(*found.route->stats, got->counted, started);
   return true;
 }
 

@@ -103,15 +103,15 @@ class store final : public l2_store {
     return news_->watch(worker_, proto::lock_name(name_of(key)));
   }
 
-  task<fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) override {
+  task<core::fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) override {
     const auto name = name_of(key);
     if (raw_ && value->life().negative) {  // a plain body has no way to say "no such record"
       co_await release(key, token);
-      co_return fill_outcome::fenced;
+      co_return core::fill_outcome::not_stored;
     }
     const auto done = co_await script(fill_script, words_of(proto::lock_name(name), name), words_of(token, wire_form(*value), ttl_of(*value, now)));
-    if (!done || done->is_error()) co_return fill_outcome::down;
-    co_return done->integer == 1 ? fill_outcome::stored : fill_outcome::fenced;
+    if (!done || done->is_error()) co_return core::fill_outcome::down;
+    co_return done->integer == 1 ? core::fill_outcome::stored : core::fill_outcome::not_stored;
   }
 
   task<bool> put(std::string_view key, value_ptr value, core::wall_time now) override {

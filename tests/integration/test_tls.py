@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from harness.upstream import Reply, Upstream
+from harness.wire import eventually
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_who_is_not_trusted_is_sent_nothing(start_daemon, store, serve, certific
     answer = daemon.get("t:1")
     assert (answer.status, answer.slug) == (502, "origin-failed")
     assert upstream.count() == 0
-    assert "TLS" in daemon.log()
+    eventually(lambda: "TLS" in daemon.log())
 
 
 def test_a_plain_server_behind_https_is_502(start_daemon, store, upstream):

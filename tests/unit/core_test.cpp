@@ -90,21 +90,26 @@ TEST_CASE("a request's way through the tiers") {
     CHECK(way.on_absent(tier::l1) == action::read_l2);
     CHECK(way.on_absent(tier::l2) == action::load);
     CHECK(way.reason() == proto::forward_reason::uri_miss);
-    CHECK(way.on_load_failed(t0, false) == action::fail);
+    CHECK_FALSE(way.stale_may_serve(t0));
   }
   SECTION("stale within stale_if_error stands in when the load fails") {
     lookup way(plain, rules, {false, true, true});
     way.start();
     CHECK(way.on_entry(tier::l2, entry(10s, 0s, 60s), t0 + 20s, 1) == action::load);
     CHECK(way.reason() == proto::forward_reason::stale);
-    CHECK(way.on_load_failed(t0 + 21s, false) == action::serve_stale);
-    CHECK(way.on_load_failed(t0 + 71s, false) == action::fail);
+    CHECK(way.stale_may_serve(t0 + 21s));
+    CHECK_FALSE(way.stale_may_serve(t0 + 71s));
   }
   SECTION("Redis away") {
     lookup way(plain, rules, {false, true, true});
     way.start();
     CHECK(way.on_store_down() == action::load);
     CHECK(way.reason() == proto::forward_reason::bypass);
+  }
+  SECTION("a route that the app fills by itself has nothing to load") {
+    lookup way(plain, rules, {false, true, false});
+    way.start();
+    CHECK(way.on_absent(tier::l2) == action::miss);
   }
   SECTION("no-cache loads anew, only-if-cached never loads") {
     request_directives anew;
@@ -121,30 +126,41 @@ TEST_CASE("a request's way through the tiers") {
 
 TEST_CASE("a flight's way to a value") {
   using action = fill::action;
-  const fill::terms terms{true, 5s, std::nullopt, false};
+  fill::rules rules;
+  rules.lock_wait = 5s;
   SECTION("lock won: load, store") {
-    fill f(terms);
+    fill f(rules);
     CHECK(f.start() == action::take_lock);
     CHECK(f.on_lock_won(std::nullopt, t0) == action::load);
     CHECK(f.fenced());
-    CHECK(f.on_loaded(true) == action::store);
-    CHECK(f.on_done() == action::finish);
+    CHECK(f.on_loaded(true, false) == action::store);
+    CHECK(f.on_stored(fill_outcome::stored) == action::finish);
+    CHECK(f.on_stored(fill_outcome::not_stored) == action::finish);
+    CHECK(f.on_stored(fill_outcome::down) == action::release);
   }
   SECTION("lock won, but someone has just filled: adopt and release") {
-    fill f(terms);
+    fill f(rules);
     f.start();
     CHECK(f.on_lock_won(entry(10s), t0) == action::adopt);
     CHECK(f.fenced());
+    CHECK(f.on_adopted() == action::release);
+  }
+  SECTION("lock won, but nothing to keep, or an invalidation came meanwhile: release") {
+    fill f(rules);
+    f.start();
+    f.on_lock_won(std::nullopt, t0);
+    CHECK(f.on_loaded(false, false) == action::release);
+    CHECK(f.on_loaded(true, true) == action::release);
   }
   SECTION("lock busy: wait, at most lock.wait, then load without storing") {
-    fill f(terms);
+    fill f(rules);
     f.start();
     CHECK(f.on_lock_busy(std::nullopt, t0, 4s, true) == action::wait);
     CHECK(f.on_lock_busy(std::nullopt, t0, 5s, true) == action::load_unfenced);
-    CHECK(f.on_loaded(true) == action::finish);
+    CHECK(f.on_loaded(true, false) == action::finish);
   }
   SECTION("lock busy for too long, but a stale value will do") {
-    auto stale = terms;
+    auto stale = rules;
     stale.stale_will_do = true;
     fill f(stale);
     f.start();
@@ -152,12 +168,12 @@ TEST_CASE("a flight's way to a value") {
     CHECK(f.on_lock_busy(std::nullopt, t0, 5s, true) == action::give_up);
   }
   SECTION("a refresh behind gives up when someone else is at it") {
-    fill f(terms);
+    fill f(rules);
     f.start();
     CHECK(f.on_lock_busy(std::nullopt, t0, 0s, false) == action::give_up);
   }
   SECTION("an entry that the request refused is not good enough; a newer one is") {
-    auto refused = terms;
+    auto refused = rules;
     refused.newer_than = t0;
     fill f(refused);
     f.start();
@@ -167,13 +183,13 @@ TEST_CASE("a flight's way to a value") {
     CHECK(fill(refused).on_lock_won(newer, t0 + 2s) == action::adopt);
   }
   SECTION("a failed load releases the lock") {
-    fill f(terms);
+    fill f(rules);
     f.start();
     f.on_lock_won(std::nullopt, t0);
     CHECK(f.on_load_failed() == action::release);
   }
   SECTION("waits grow and stay bounded") {
-    fill f(terms);
+    fill f(rules);
     for (int i = 0; i < 20; ++i) {
       const auto pause = f.wait_for(false, 1);
       CHECK(pause > 0ms);
@@ -181,7 +197,7 @@ TEST_CASE("a flight's way to a value") {
     }
   }
   SECTION("a watched lock is looked at seldom, and the watch may fail at any time") {
-    fill f(terms);
+    fill f(rules);
     CHECK(f.wait_for(true, 1) == 101ms);
     CHECK(f.wait_for(true, 0.01) >= 50ms);
     CHECK(f.wait_for(false, 1) == 6ms);

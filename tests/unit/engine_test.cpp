@@ -52,14 +52,14 @@ TEST_CASE("L1 keeps to its bytes, forgets the least recently used, and respects 
 TEST_CASE("a flight is joined until an invalidation overtakes it") {
   fences fence;
   flight_table table;
-  const auto first = table.join("k", fence, true);
+  const auto first = table.join("k", fence);
   CHECK(first.starter);
-  CHECK_FALSE(table.join("k", fence, true).starter);
+  CHECK_FALSE(table.join("k", fence).starter);
   fence.move("k");
-  const auto second = table.join("k", fence, true);
+  const auto second = table.join("k", fence);
   CHECK(second.starter);
   table.leave(first.flight);  // the overtaken one ends: it must not take the new one with it
-  CHECK_FALSE(table.join("k", fence, true).starter);
+  CHECK_FALSE(table.join("k", fence).starter);
   table.leave(second.flight);
   CHECK(table.size() == 0);
 }
@@ -67,7 +67,7 @@ TEST_CASE("a flight is joined until an invalidation overtakes it") {
 TEST_CASE("a flight wakes waiters on other threads, also those that come late") {
   fences fence;
   flight_table table;
-  const auto f = table.join("k", fence, true).flight;
+  const auto f = table.join("k", fence).flight;
   struct waiting {
     static runtime::task<void> run(runtime::worker& w, flight_ptr f, bool& got) {
       const auto result = co_await f->wait(w, runtime::steady_time::max());
