@@ -209,17 +209,22 @@ std::string redact_keywords(const std::string& text) {
 
 }  // namespace
 
+// Errs on the side of hiding: whatever may be read as a password by anyone is one.
 std::string redact_url(std::string_view text) {
   std::string out(text);
   const auto scheme = out.find("://");
   if (scheme == std::string::npos) return redact_keywords(out);
-  // parameters of a PostgreSQL URL: password, sslpassword
-  for (auto word = out.find("password="); word != std::string::npos; word = out.find("password=", word + 9)) {
-    const auto from = word + 9;
-    const auto to = out.find('&', from);
-    out.replace(from, (to == std::string::npos ? out.size() : to) - from, "***");
+  // Parameters, also with percent-encoded names: password, sslpassword, passfile
+  for (auto query = out.find('?'); query != std::string::npos; query = out.find('&', query)) {
+    ++query;
+    const auto end = std::min(out.find('&', query), out.size());
+    const auto equals = out.find('=', query);
+    if (equals >= end) continue;
+    const auto name = proto::percent_decode(std::string_view(out).substr(query, equals - query));
+    if (!name || name->find("pass") != std::string::npos) out.replace(equals + 1, end - equals - 1, "***");
   }
-  const auto at = out.substr(0, out.find_first_of("/?", scheme + 3)).rfind('@');
+  // A password with an unescaped '/', '?' or '@' still ends at the last '@'.
+  const auto at = out.rfind('@');
   const auto colon = out.find(':', scheme + 3);
   if (at == std::string::npos || colon == std::string::npos || colon > at) return out;
   return out.substr(0, colon + 1) + "***" + out.substr(at);

@@ -10,6 +10,7 @@
 #include "daemon/core/http_template.hpp"
 #include "daemon/core/key_template.hpp"
 #include "daemon/core/sql_template.hpp"
+#include "proto/redis_keys.hpp"
 #include "proto/text.hpp"
 
 namespace asidecar::config {
@@ -128,6 +129,7 @@ class checker {
     if (found_.broken(path)) return;
     const auto params = check_key(r.key, path + ".key");
     check_pairing(r, path);
+    check_effect(r, path);
     const auto* const origin = find_origin(r.origin, path + ".origin");
     if (origin != nullptr && !r.load.empty()) check_load(*origin, r.load, path + ".load", params);
     check_tags(r, path, params);
@@ -146,15 +148,44 @@ class checker {
       fail(path, "a route needs an 'origin' with a 'load', or 'put: true'");
   }
 
+  // What could only be a misunderstanding.
+  void check_effect(const route_settings& r, const std::string& path) {
+    if (r.put && r.rules.ttl == milliseconds(0) && !found_.broken(path + ".ttl"))
+      fail(path + ".put", "a value that is PUT would never be served: ttl is 0s");
+    const std::string prefix = s_.store ? s_.store->prefix : "";
+    const auto begin = r.key.substr(0, r.key.find('{'));
+    if (!found_.broken("store.prefix") && !found_.broken(path + ".key") && proto::names_internal(prefix + begin))
+      fail(path + ".key", "keys under 'asidecar:' in Redis are the daemon's own; choose another key or store.prefix");
+    if (r.origin.empty() || found_.broken(path + ".origin")) return;
+    const auto* const o = s_.find_origin(r.origin);
+    if (o == nullptr) return;
+    if (!o->is_sql() && r.rows == row_mode::many && !found_.broken(path + ".rows"))
+      fail(path + ".rows", "only a route with an SQL origin has rows");
+    if (o->is_sql() && r.cache_control == origin_cache_control::ignore && !found_.broken(path + ".cache_control"))
+      fail(path + ".cache_control", "only a route with an HTTP origin has a Cache-Control to ignore");
+  }
+
   void check_load(const origin_settings& o, const std::string& load, const std::string& path,
                   const std::optional<names>& params) {
     if (found_.broken(path)) return;
-    if (o.is_sql()) return check_sql(load, path, params);
+    if (o.is_sql()) {
+      check_reads(load, path);
+      return check_sql(load, path, params);
+    }
     const auto parsed = core::http_template::parse(load);
     if (report(parsed, path)) return;
     const auto& request = boost::variant2::get<0>(parsed);
     if (request.method() != "GET") fail(path, "expected a GET request, found " + request.method());
     check_placeholders(request.params(), path, params);
+  }
+
+  // A load stands in a FROM clause, so only what returns rows can work there.
+  void check_reads(const std::string& sql, const std::string& path) {
+    constexpr std::array<std::string_view, 4> words{"SELECT", "WITH", "VALUES", "TABLE"};
+    const auto word = core::first_word(sql);
+    for (const auto known : words)
+      if (proto::iequals(word, known)) return;
+    fail(path, "expected a query that begins with SELECT, WITH, VALUES or TABLE, found " + quoted(word));
   }
 
   void check_sql(const std::string& sql, const std::string& path, const std::optional<names>& params) {

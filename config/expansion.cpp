@@ -34,9 +34,16 @@ expansion expand_environment(std::string_view raw) {
     const auto open = raw.find("${");
     out.value.append(raw.substr(0, open));
     if (open == std::string_view::npos) return out;
+    if (out.value.ends_with('$')) {  // "$${" stands for "${"
+      out.value.append("{");
+      raw.remove_prefix(open + 2);
+      continue;
+    }
     const auto close = raw.find('}', open);
     if (close == std::string_view::npos) return {{}, "'${' without '}'"};
-    auto part = expand_variable(raw.substr(open + 2, close - open - 2));
+    const auto inside = raw.substr(open + 2, close - open - 2);
+    if (inside.find("${") != std::string_view::npos) return {{}, "a default may not hold another '${'"};
+    auto part = expand_variable(inside);
     if (!part.problem.empty()) return part;
     out.value.append(part.value);
     raw.remove_prefix(close + 1);

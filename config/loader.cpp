@@ -61,6 +61,15 @@ std::optional<YAML::Node> parse(findings& found, const std::string& text) {
   return std::nullopt;
 }
 
+// Defaults that depend on something else.
+settings with_defaults_decided(settings s) {
+  constexpr std::uint64_t l1_without_store = std::uint64_t(64) << 20;
+  if (!s.store && s.l1.size == 0) s.l1.size = l1_without_store;  // else such a daemon would cache nothing
+  for (auto& o : s.origins)
+    if (o.connections == 0) o.connections = o.is_sql() ? 4 : 32;
+  return s;
+}
+
 load_result failed(const std::string& file, std::string message) {
   return {std::nullopt, {{file, 0, 0, std::move(message)}}};
 }
@@ -81,7 +90,7 @@ load_result load_text(const std::string& text, const std::string& file_name) {
   }
   load_result out;
   out.errors = std::move(found).in_file_order();
-  if (out.errors.empty()) out.value = std::move(s);
+  if (out.errors.empty()) out.value = with_defaults_decided(std::move(s));
   return out;
 }
 

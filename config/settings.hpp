@@ -53,7 +53,7 @@ struct origin_settings {
   std::string postgres;
   std::string http;
   std::string sqlite;
-  std::uint32_t connections = 0;  // 0: 4 for SQL, 32 for HTTP
+  std::uint32_t connections = 0;  // 0 in the file: decided by the loader
   std::uint32_t max_in_flight = 64;
   std::uint32_t queue = 256;
   std::uint32_t breaker_failures = 5;

@@ -174,7 +174,8 @@ head_result parse_fields(std::string_view lines, request_head& out, const head_l
     std::string_view host;
     std::string_view port;
     if (!split_authority(state.host_value, host, port)) return bad("Host is not host[:port]");
-    if (out.authority.empty()) out.authority = state.host_value;
+    out.host = state.host_value;
+    if (out.authority.empty()) out.authority = out.host;
   }
   return complete;
 }

@@ -27,6 +27,7 @@ struct request_head {
   http_method method = http_method::get;
   std::string_view target;     // origin-form: begins with '/'
   std::string_view authority;  // of an absolute-form target, else of Host; empty only in HTTP/1.0
+  std::string_view host;       // the Host field
   bool http_1_1 = true;
   bool keep_alive = true;
   bool chunked = false;

@@ -47,6 +47,7 @@ int run_cli(int argc, char** argv) {
   auto settings = load_or_complain(path, *check ? stdout : stderr);
   if (!settings) return usage_error;
   if (*serve) return run_daemon(std::move(*settings), path);
+  if (*check) std::printf("%s: ok\n", path.c_str());
   if (*print) std::fputs(config::print_effective(*settings).c_str(), stdout);
   return 0;
 }

@@ -64,7 +64,7 @@ class daemon {
   task<void> stop_lane(lane& l);
 
   std::string path_;
-  std::unique_ptr<engine::event_sink> log_;
+  std::unique_ptr<observe::event_log> log_;
   observe::metrics metrics_;
   engine::shared_state shared_;
   std::shared_ptr<generation> current_;  // the first lane's thread only
@@ -89,12 +89,7 @@ std::vector<std::unique_ptr<lane>> make_lanes(std::size_t count) {
 }
 
 // L1 copies beside a store need the backplane to learn of other writers; until that is there, L1 serves only without a store.
-// A daemon with neither would cache nothing, so without a store an unset size is not "off".
-std::uint64_t l1_bytes(const config::settings& s) {
-  constexpr std::uint64_t without_store = std::uint64_t(64) << 20;
-  if (s.store) return 0;
-  return s.l1.size != 0 ? s.l1.size : without_store;
-}
+std::uint64_t l1_bytes(const config::settings& s) { return s.store ? 0 : s.l1.size; }
 
 daemon::daemon(config::settings settings, std::string path)
     : path_(std::move(path)), log_(observe::make_log(settings.log)), metrics_(worker_count(settings)), shared_(l1_bytes(settings)),
@@ -175,7 +170,7 @@ const char* daemon::fixed_at_start(const config::settings& now, const config::se
   if (now.listen.max_connections != wanted.listen.max_connections) return "listen.max_connections";
   if (now.threads != wanted.threads) return "threads";
   if (now.l1.size != wanted.l1.size || now.store.has_value() != wanted.store.has_value()) return "l1.size or the presence of store";
-  if (!(now.log == wanted.log)) return "log";
+  if (now.log.format != wanted.log.format) return "log.format";
   return nullptr;
 }
 
@@ -189,6 +184,7 @@ void daemon::reload() {
     log_->event(severity::error, "reload refused, the old configuration stays", {{"why", std::string(fixed) + " cannot change while running; restart instead"}});
     return;
   }
+  log_->set_level(loaded.value->log.level);
   current_ = std::make_shared<generation>(std::move(*loaded.value), lanes_.front()->worker, metrics_, *log_);
   for (auto& l : lanes_)
     asio::post(l->worker.executor(), [this, lane = l.get(), g = current_] { lane->lifecycle.spawn(switch_lane(*lane, g)); });

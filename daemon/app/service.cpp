@@ -25,8 +25,7 @@ std::size_t share_of(std::size_t connections, std::size_t worker, std::size_t wo
 }
 
 std::shared_ptr<origin::origin> make_origin(runtime::worker& worker, const config::origin_settings& o, std::size_t workers) {
-  const std::size_t connections = o.connections != 0 ? o.connections : o.is_sql() ? 4 : 32;
-  const auto share = share_of(connections, worker.index, workers);
+  const auto share = share_of(o.connections, worker.index, workers);
   if (!o.postgres.empty()) return origin::make_postgres_origin(worker, o, share);
   if (!o.http.empty()) return origin::make_http_origin(worker, o, share);
   return origin::make_sqlite_origin(worker, o);
@@ -81,7 +80,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis"), metrics.store(worker.index), events);
     resources.push_back(std::make_shared<stopped_at_end<redis::connection>>(out.store));
     if (worker.index == 0) resources.push_back(std::make_shared<stopped_at_end<redis::backplane>>(from.news));
-    store = redis::make_store(worker, out.store, from.news, *s.store, "application/json");
+    store = redis::make_store(worker, out.store, from.news, *s.store);
     times.lock_ttl = s.store->lock_ttl;
     times.lock_wait = s.store->lock_wait;
   }

@@ -32,7 +32,7 @@ class fill {
   };
 
   struct rules {
-    bool use_lock = true;  // a store is there, and the result may be kept
+    bool use_lock = true;  // a store is there, and the wait for its lock has not been in vain before
     milliseconds lock_wait{0};
     // Entries created up to here are not good enough: the request has seen and refused them. Unset: any fresh entry will do.
     std::optional<wall_time> newer_than;

@@ -185,9 +185,25 @@ bool key_template::covers(const key_template& later) const {
   return reach[symbols.size()];
 }
 
-std::string key_template::format(const std::vector<std::string>& values) const {
+std::optional<std::string> key_template::respelled(const captures& values) const {
+  bool differs = false;
   std::string out;
-  for (const auto& s : segments_) out.append(s.literal.empty() ? values.at(s.param) : s.literal);
+  for (const auto& s : segments_) {
+    const auto from = out.size();
+    out.append(s.literal.empty() ? values.values[s.param] : s.literal);
+    if (!s.literal.empty()) continue;
+    const auto type = params_[s.param].type;
+    if (type == param_type::uuid) {
+      for (auto i = from; i < out.size(); ++i)
+        if (out[i] >= 'A' && out[i] <= 'F') out[i] = static_cast<char>(out[i] + ('a' - 'A'));
+    } else if (type == param_type::integer) {
+      std::int64_t number = 0;
+      std::from_chars(values.values[s.param].data(), values.values[s.param].data() + values.values[s.param].size(), number);
+      out.replace(from, out.npos, std::to_string(number));
+    }
+    differs = differs || std::string_view(out).substr(from) != values.values[s.param];
+  }
+  if (!differs) return std::nullopt;
   return out;
 }
 

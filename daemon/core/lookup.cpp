@@ -18,7 +18,7 @@ lookup::action lookup::on_entry(tier where, const lifetime& value, wall_time now
     case verdict::fresh:
     case verdict::stale_allowed: return action::serve;
     case verdict::refresh_early:
-    case verdict::revalidate: return tiers_.has_origin ? action::serve_and_refresh : action::serve;
+    case verdict::revalidate: return tiers_.has_origin && !directives_.only_if_cached ? action::serve_and_refresh : action::serve;
     case verdict::unusable: break;
   }
   if (!stale_ || value.created > stale_->created) stale_ = value;

@@ -149,4 +149,28 @@ std::string sql_template::text(char mark) const {
   return out;
 }
 
+namespace {
+
+void skip_comment(std::string_view& sql) noexcept {  // it may hold others
+  int depth = 0;
+  do {
+    depth += sql.starts_with("/*") ? 1 : sql.starts_with("*/") ? -1 : 0;
+    sql.remove_prefix(std::min<std::size_t>(sql.starts_with("/*") || sql.starts_with("*/") ? 2 : 1, sql.size()));
+  } while (depth > 0 && !sql.empty());
+}
+
+}  // namespace
+
+std::string_view first_word(std::string_view sql) noexcept {
+  constexpr std::string_view skipped = " \t\r\n\f(";
+  for (;;) {
+    sql.remove_prefix(std::min(sql.find_first_not_of(skipped), sql.size()));
+    if (sql.starts_with("--")) sql.remove_prefix(std::min(sql.find('\n'), sql.size()));
+    else if (sql.starts_with("/*")) skip_comment(sql);
+    else break;
+  }
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
+  return sql.substr(0, static_cast<std::size_t>(std::find_if_not(sql.begin(), sql.end(), letter) - sql.begin()));
+}
+
 }  // namespace asidecar::core

@@ -39,4 +39,7 @@ class sql_template {
   std::vector<quoted_name> quoted_;
 };
 
+// The statement's first word, past comments and parentheses: "SELECT" of "/* x */ (select 1)". Empty when there is none.
+std::string_view first_word(std::string_view sql) noexcept;
+
 }  // namespace asidecar::core

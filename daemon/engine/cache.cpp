@@ -62,7 +62,7 @@ task<read_answer> cache::read(read_request request) {
         break;
       }
       case action::read_l2: {
-        const auto got = co_await store_->read(request.key);
+        const auto got = co_await store_->read(item_of(request));
         seen.offer(got.found, tier::l2);
         if (!got.up) next = way.on_store_down();
         else if (!got.found) next = way.on_absent(tier::l2);
@@ -125,8 +125,8 @@ task<cache::flown> cache::fly(const read_request& request, const core::lookup& w
     }
     if (!result) result = co_await f->wait(worker_, runtime::steady_time::max());
     const flown end{result, !starter};
-    // A flight that others began may have ended with a stored value, which this request has refused.
-    if (!starter && result->adopted && request.directives.wants_new_load() && !last) continue;
+    // What began before a request that wants a new load is not new; the next flight, whoever begins it, is.
+    if (!starter && request.directives.wants_new_load() && attempt == 0) continue;
     // The flight waited in vain for another instance, and no stale value may stand in here (any more): load by oneself.
     if (result->gave_up && !way.stale_may_serve(worker_.time->wall_now()) && !last) {
       asked.without_lock = true;
@@ -148,11 +148,6 @@ bool cache::keep_in_l1(std::string_view key, const value_ptr& v, const fences::s
   if (!shared_.l1.enabled()) return false;
   const auto now = worker_.time->wall_now();
   return shared_.l1.insert(key, v, now + std::min(times_.l1_ttl, keep_for(*v, now)), shared_.fence, stamp);
-}
-
-task<std::vector<l2_store::read_outcome>> cache::read_stored(const std::vector<std::string>& keys) {
-  if (store_) co_return co_await store_->read_many(keys);
-  co_return std::vector<l2_store::read_outcome>(keys.size());
 }
 
 task<bool> cache::put(const route& r, std::string key, std::string content_type, std::string body) {

@@ -81,7 +81,6 @@ class cache : public std::enable_shared_from_this<cache> {
   std::optional<read_answer> peek(std::string_view key, const route& r, const proto::request_directives& directives);
 
   task<read_answer> read(read_request request);
-  task<std::vector<l2_store::read_outcome>> read_stored(const std::vector<std::string>& keys);
 
   // Each answers false / nullopt when Redis is configured and did not confirm: nothing is promised then.
   task<bool> put(const route& r, std::string key, std::string content_type, std::string body);
@@ -97,6 +96,7 @@ class cache : public std::enable_shared_from_this<cache> {
   };
   using self_ptr = std::shared_ptr<cache>;
 
+  static l2_store::item item_of(const read_request& r) noexcept { return {r.key, r.to->content_type}; }
   core::lookup::tiers tiers_of(const route& r) const noexcept;
   task<read_answer> load_or_join(const read_request& request, const core::lookup& way, candidate seen);
   task<flown> fly(const read_request& request, const core::lookup& way, value_ptr seen);

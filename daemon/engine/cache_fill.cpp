@@ -25,7 +25,7 @@ struct cache::fill_round {
 
 task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request request, flight_ptr f, value_ptr seen) {
   core::fill::rules rules;
-  rules.use_lock = store_ != nullptr && !request.directives.no_store && !request.without_lock;
+  rules.use_lock = store_ != nullptr && !request.without_lock;
   rules.lock_wait = times_.lock_wait;
   rules.anew = request.directives.wants_new_load();
   if (seen) rules.newer_than = seen->life().created;
@@ -50,7 +50,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
         break;
       case action::give_up:
         round.result.gave_up = true;
-        round.result.error = load_error{load_error::kind::failed, "another instance is loading it", std::chrono::seconds(1)};
+        round.result.error = load_error::failed("another instance is loading it");
         next = action::finish;
         break;
       case action::finish: break;
@@ -63,7 +63,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
 
 task<action> cache::take_lock(fill_round& round) {
   round.token = worker_.random->token();
-  const auto got = co_await store_->lock(round.request.key, round.token);
+  const auto got = co_await store_->lock(item_of(round.request), round.token);
   round.current = got.current;
   std::optional<core::lifetime> life;
   if (got.current) life = got.current->life();
@@ -108,9 +108,14 @@ task<action> cache::load(fill_round& round) {
     co_return round.way.on_load_failed();
   }
   const auto took = std::chrono::duration_cast<core::microseconds>(worker_.time->now() - started);
-  round.made = compose(std::get<loaded>(outcome), r.rules, round.seen, worker_.time->wall_now(), took, worker_.random->unit());
+  auto& answer = std::get<loaded>(outcome);
+  if (store_ && !store_->keeps_metadata()) {  // so that a miss is answered as the hits after it
+    answer.content_type = r.content_type;
+    answer.etag.clear();
+  }
+  round.made = compose(answer, r.rules, round.seen, worker_.time->wall_now(), took, worker_.random->unit());
   if (!round.made.value) {
-    round.result.error = load_error{load_error::kind::failed, "an answer that makes no sense", std::chrono::seconds(1)};
+    round.result.error = load_error::failed("an answer that makes no sense");
     co_return round.way.on_load_failed();
   }
   round.result.value = round.made.value;

@@ -35,8 +35,12 @@ class l2_store {
     bool up = false;
     value_ptr found;  // null: absent, or it failed its checks
   };
-  virtual task<read_outcome> read(std::string_view key) = 0;
-  virtual task<std::vector<read_outcome>> read_many(const std::vector<std::string>& keys) = 0;
+  struct item {
+    std::string_view key;
+    std::string_view content_type;  // of a body that is stored without metadata
+  };
+  virtual bool keeps_metadata() const noexcept = 0;  // false: plain bodies, which other apps may have written
+  virtual task<read_outcome> read(item what) = 0;
 
   enum class lock_state : std::uint8_t { won, busy, down };
   struct lock_outcome {
@@ -44,7 +48,7 @@ class l2_store {
     value_ptr current;  // read in the same write, after the attempt
   };
   // The fill lock: a lease of store.lock.ttl, held by whoever knows the token.
-  virtual task<lock_outcome> lock(std::string_view key, std::string_view token) = 0;
+  virtual task<lock_outcome> lock(item what, std::string_view token) = 0;
   virtual task<bool> renew(std::string_view key, std::string_view token) = 0;  // false: lost, or the store is away
   virtual task<void> release(std::string_view key, std::string_view token) = 0;
   virtual std::unique_ptr<lock_watch> watch_lock(std::string_view key) = 0;

@@ -19,6 +19,19 @@ bool is_ip(std::string_view host) {
 
 }  // namespace
 
+// The scheme is not compared: TLS may end before us.
+bool admission::same_origin(std::string_view origin, std::string_view authority) {
+  const auto colon = origin.find("://");
+  if (colon == std::string_view::npos) return false;  // "null", for one
+  const auto scheme = origin.substr(0, colon);
+  const bool tls = proto::iequals(scheme, "https");
+  if (!tls && !proto::iequals(scheme, "http")) return false;
+  std::string_view host, port, asked_host, asked_port;
+  if (!proto::split_authority(origin.substr(colon + 3), host, port) || !proto::split_authority(authority, asked_host, asked_port)) return false;
+  const std::string_view usual = tls ? "443" : "80";
+  return proto::iequals(host, asked_host) && (port.empty() ? usual : port) == (asked_port.empty() ? usual : asked_port);
+}
+
 bool admission::known_host(std::string_view authority) const {
   std::string_view host;
   std::string_view port;
@@ -40,14 +53,10 @@ std::optional<answer> admission::refuse(const proto::request_head& head, bool ov
   namespace problems = proto::problems;
   if (over_tcp) {
     // An HTTP/1.0 request may come without Host; no browser sends one.
-    if (!head.authority.empty() && !known_host(head.authority))
+    if ((!head.authority.empty() && !known_host(head.authority)) || (!head.host.empty() && !known_host(head.host)))
       return problem(problems::forbidden, "the Host is neither an IP address nor localhost nor in listen.hosts");
     if (proto::iequals(head.sec_fetch_site, "cross-site")) return problem(problems::forbidden, "cross-site requests are not served");
-    if (!head.origin.empty()) {
-      const auto scheme = head.origin.find("://");
-      const auto authority = scheme == std::string_view::npos ? std::string_view() : head.origin.substr(scheme + 3);
-      if (authority.empty() || !proto::iequals(authority, head.authority)) return problem(problems::forbidden, "requests of a foreign Origin are not served");
-    }
+    if (head.origin.data() != nullptr && !same_origin(head.origin, head.authority)) return problem(problems::forbidden, "requests of a foreign Origin are not served");
   }
   if (!needs_token || token_.empty() || has_token(head.authorization)) return std::nullopt;
   auto a = problem(problems::unauthorized, "this call needs 'Authorization: Bearer <listen.token>'");

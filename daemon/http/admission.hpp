@@ -18,6 +18,7 @@ class admission {
   std::optional<answer> refuse(const proto::request_head& head, bool over_tcp, bool needs_token) const;
 
  private:
+  static bool same_origin(std::string_view origin, std::string_view authority);
   bool known_host(std::string_view authority) const;
   bool has_token(std::string_view authorization) const;
 

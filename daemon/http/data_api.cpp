@@ -68,7 +68,16 @@ data_api::found_route data_api::find_route(const data_service& s, std::string_vi
   for (const auto& r : s.cache->routes) {
     std::size_t bad_param = 0;
     switch (r.key.match(key, found.captures, bad_param)) {
-      case core::key_template::match_result::yes: found.route = &r; return found;
+      case core::key_template::match_result::yes: {
+        found.route = &r;
+        found.key = key;
+        auto other = r.key.respelled(found.captures);
+        if (!other) return found;
+        found.respelled = std::make_unique<const std::string>(std::move(*other));
+        found.key = *found.respelled;
+        r.key.match(found.key, found.captures, bad_param);
+        return found;
+      }
       case core::key_template::match_result::bad_value:
         if (bad == nullptr) bad = &r.key.params()[bad_param];
         break;
@@ -80,17 +89,16 @@ data_api::found_route data_api::find_route(const data_service& s, std::string_vi
   return found;
 }
 
-engine::read_request data_api::read_request_for(const found_route& found, std::string_view key, const proto::request_head& head) const {
+engine::read_request data_api::read_request_for(const found_route& found, const proto::request_head& head) const {
   engine::read_request out;
   out.to = found.route;
-  out.key = key;
+  out.key = found.key;
   for (std::size_t i = 0; i < found.captures.size; ++i) out.params.emplace_back(found.captures.values[i]);
-  // Forwarded headers become part of the key, behind a NUL, which no key of a client can hold.
   for (const auto& name : found.route->forward_headers) {
     std::string value;
     proto::for_each_field(head.fields, name, [&](std::string_view v) { value.append(value.empty() ? "" : ", ").append(v); });
     if (value.empty()) continue;
-    out.key.append(1, '\0').append(name).append("=").append(value);
+    append_variant(out.key, name, value);
     out.headers.emplace_back(name, std::move(value));
   }
   out.directives = head.directives;
@@ -107,7 +115,7 @@ bool data_api::answer_now(const request& r, std::string_view date, bool keep_ali
   if (service_->who->refuse(head, r.over_tcp, true)) return false;
   const auto found = find_route(*service_, key);
   if (found.problem || !found.route->forward_headers.empty()) return false;
-  const auto got = service_->cache->peek(key, *found.route, head.directives);
+  const auto got = service_->cache->peek(found.key, *found.route, head.directives);
   if (!got) return false;
   const auto a = answer_for(head, *got);
   append_head(out, a, date, head.http_1_1, keep_alive);
@@ -120,8 +128,9 @@ std::optional<answer> data_api::refuse(const request& r, std::uint64_t& body_byt
   const auto& head = r.head;
   if (auto a = service_->who->refuse(head, r.over_tcp, true)) return a;
   body_bytes_max = json_body_max;
-  if (head.method == http_method::put && !head.chunked && !head.content_length)
-    return problem(problems::length_required, "a PUT needs Content-Length or chunked Transfer-Encoding");
+  const bool has_content = head.method == http_method::put || head.method == http_method::post;
+  if (has_content && !head.chunked && !head.content_length)
+    return problem(problems::length_required, "PUT and POST need Content-Length or chunked Transfer-Encoding");
   if (head.method != http_method::put || !head.target.starts_with(keys_path)) return std::nullopt;
   const auto key = proto::percent_decode(head.target.substr(keys_path.size()));
   if (!key) return std::nullopt;
@@ -155,15 +164,15 @@ task<answer> data_api::handle_key(service_ptr s, const request& r) {
     if (reads) unrouted_.results[static_cast<std::size_t>(read_result::error)].add();
     co_return std::move(*found.problem);
   }
-  if (reads) co_return co_await get_key(s, r, found, *key);
-  if (method == http_method::put) co_return co_await put_key(s, r, found, *key);
-  co_return co_await delete_key(s, found, *key);
+  if (reads) co_return co_await get_key(s, r, found);
+  if (method == http_method::put) co_return co_await put_key(s, r, found);
+  co_return co_await delete_key(s, found);
 }
 
-task<answer> data_api::get_key(service_ptr s, const request& r, const found_route& found, const std::string& key) {
+task<answer> data_api::get_key(service_ptr s, const request& r, const found_route& found) {
   const auto started = worker_.time->now();
   auto& stats = *found.route->stats;
-  auto asked = read_request_for(found, key, r.head);
+  auto asked = read_request_for(found, r.head);
   const auto got = co_await s->cache->read(std::move(asked));
   auto a = answer_for(r.head, got);
   count(stats, got.counted, started);
@@ -178,6 +187,8 @@ answer data_api::answer_for(const proto::request_head& head, const read_answer& 
     a = error_answer(*got.error);
   } else if (got.not_cached) {
     a = problem(problems::not_cached, "only-if-cached, and nothing usable is cached");
+  } else if (!got.value && got.status.detail == "redis-down") {
+    a = store_is_down();  // a value that only Redis can hold is not absent: it cannot be seen
   } else if (!got.value || got.value->life().negative) {
     a = problem(problems::no_record, "there is no such record");
   } else {
@@ -203,21 +214,20 @@ void data_api::count(engine::route_stats& stats, read_result result, runtime::st
   stats.latency.observe(worker_.time->now() - started);
 }
 
-task<answer> data_api::put_key(service_ptr s, const request& r, const found_route& found, const std::string& key) {
+task<answer> data_api::put_key(service_ptr s, const request& r, const found_route& found) {
   if (!found.route->put) co_return not_allowed(found.route->load ? "GET, HEAD, DELETE" : "GET, HEAD");
   if (r.body.size() > found.route->rules.max_value) co_return problem(problems::too_large, "the value is larger than max_value");
   if (r.head.content_type.size() > 255) co_return problem(problems::bad_request, "the Content-Type is longer than 255 bytes");
-  const bool done = co_await s->cache->put(*found.route, key, std::string(r.head.content_type), r.body);
+  const bool done = co_await s->cache->put(*found.route, std::string(found.key), std::string(r.head.content_type), r.body);
   co_return done ? no_content() : store_is_down();
 }
 
-task<answer> data_api::delete_key(service_ptr s, const found_route& found, const std::string& key) {
-  // With forwarded headers a key has variants, one per set of header values; they go too.
+task<answer> data_api::delete_key(service_ptr s, const found_route& found) {
   if (!found.route->forward_headers.empty()) {
-    const auto variants = co_await s->cache->invalidate_matching(proto::glob_escape(key) + std::string(1, '\0') + "*");
+    const auto variants = co_await s->cache->invalidate_matching(variants_of(found.key));
     if (!variants) co_return store_is_down();
   }
-  const auto removed = co_await s->cache->invalidate(std::vector<std::string>(1, key));
+  const auto removed = co_await s->cache->invalidate(std::vector<std::string>(1, std::string(found.key)));
   co_return removed ? no_content() : store_is_down();
 }
 

@@ -31,17 +31,19 @@ class data_api final : public request_handler {
   using service_ptr = std::shared_ptr<const data_service>;
   struct found_route {
     const engine::route* route = nullptr;
-    core::captures captures;
+    std::string_view key;                         // as the cache names it; what was asked for, or `respelled`
+    std::unique_ptr<const std::string> respelled;  // see core::key_template
+    core::captures captures;                      // views into `key`
     std::optional<answer> problem;  // no route, or a key that cannot be
   };
   static std::optional<answer> refused_key(const data_service& s, std::string_view key);  // whatever its route is
   found_route find_route(const data_service& s, std::string_view key) const;
-  engine::read_request read_request_for(const found_route& found, std::string_view key, const proto::request_head& head) const;
+  engine::read_request read_request_for(const found_route& found, const proto::request_head& head) const;
 
   task<answer> handle_key(service_ptr s, const request& r);
-  task<answer> get_key(service_ptr s, const request& r, const found_route& found, const std::string& key);
-  task<answer> put_key(service_ptr s, const request& r, const found_route& found, const std::string& key);
-  task<answer> delete_key(service_ptr s, const found_route& found, const std::string& key);
+  task<answer> get_key(service_ptr s, const request& r, const found_route& found);
+  task<answer> put_key(service_ptr s, const request& r, const found_route& found);
+  task<answer> delete_key(service_ptr s, const found_route& found);
   task<answer> mget(service_ptr s, const request& r);
   task<answer> invalidate(service_ptr s, const request& r);
   answer answer_for(const proto::request_head& head, const engine::read_answer& got) const;

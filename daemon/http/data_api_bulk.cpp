@@ -39,7 +39,9 @@ std::optional<boost::json::object> parse_object(std::string_view body) {
 
 bool is_json(std::string_view text) {
   boost::json::error_code ec;
-  boost::json::stream_parser p;
+  boost::json::parse_options limits;
+  limits.max_depth = 1000;
+  boost::json::stream_parser p({}, limits);
   p.write(text.data(), text.size(), ec);
   if (!ec) p.finish(ec);
   return !ec;
@@ -68,7 +70,7 @@ struct data_api::gathering {
 task<answer> data_api::mget(service_ptr s, const request& r) {
   const auto all = std::make_shared<gathering>();
   const auto body = parse_object(r.body);
-  if (!body || !body->contains("keys") || !strings_of(*body, "keys", all->keys))
+  if (!body || body->size() != 1 || !body->contains("keys") || !strings_of(*body, "keys", all->keys))
     co_return problem(problems::bad_request, R"(expected a JSON object such as {"keys":["user:1"]})");
   if (all->keys.size() > keys_max) co_return problem(problems::bad_request, "at most 1000 keys in one call");
   std::sort(all->keys.begin(), all->keys.end());
@@ -113,7 +115,7 @@ task<void> data_api::gather_one(service_ptr s, std::string key, std::string& out
     co_return;
   }
   const auto started = worker_.time->now();
-  auto asked = read_request_for(found, key, head);
+  auto asked = read_request_for(found, head);
   const auto got = co_await s->cache->read(std::move(asked));
   count(*found.route->stats, got.counted, started);
   proto::request_head plain;
@@ -150,9 +152,11 @@ task<answer> data_api::invalidate(service_ptr s, const request& r) {
     if (auto wrong = refused_key(*s, key)) co_return std::move(*wrong);
   for (const auto& p : patterns)
     if (p.empty() || p.size() > pattern_bytes_max) co_return problem(problems::bad_request, "a pattern has 1 to 1024 bytes");
-  for (const auto& key : keys) {
+  for (auto& key : keys) {
     const auto found = find_route(*s, key);
-    if (found.route != nullptr && !found.route->forward_headers.empty()) patterns.push_back(proto::glob_escape(key) + std::string(1, '\0') + "*");
+    if (found.route == nullptr) continue;  // no longer, perhaps; it may be cached all the same
+    if (!found.route->forward_headers.empty()) patterns.push_back(variants_of(found.key));
+    if (found.respelled) key = *found.respelled;
   }
   std::uint64_t total = 0;
   std::optional<std::uint64_t> removed = 0;

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -31,7 +32,8 @@ int bind_unix(const std::string& path, const std::string& address) {
   // A socket file that nobody serves is a leftover and gives way; one that is served is an error.
   const int probe = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const bool served = ::connect(probe, reinterpret_cast<sockaddr*>(&name), sizeof name) == 0;
-  const bool leftover = !served && errno == ECONNREFUSED;
+  struct stat what {};
+  const bool leftover = !served && errno == ECONNREFUSED && ::lstat(path.c_str(), &what) == 0 && S_ISSOCK(what.st_mode);
   ::close(probe);
   if (leftover) ::unlink(path.c_str());
   if (served) errno = EADDRINUSE;

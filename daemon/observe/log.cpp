@@ -22,18 +22,20 @@ spdlog::level::level_enum level_of(engine::severity s) {
   return spdlog::level::err;
 }
 
-class event_log final : public engine::event_sink {
+class spdlog_log final : public event_log {
  public:
-  explicit event_log(const config::log_settings& settings)
+  explicit spdlog_log(const config::log_settings& settings)
       : json_(settings.format == config::log_format::json),
         pool_(std::make_shared<spdlog::details::thread_pool>(lines_max, 1)),
         logger_(std::make_shared<spdlog::async_logger>("asidecar", std::make_shared<spdlog::sinks::stderr_sink_mt>(), pool_,
                                                        spdlog::async_overflow_policy::overrun_oldest)) {
     logger_->set_pattern(json_ ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})" : "%Y-%m-%dT%H:%M:%S.%e %l %v");
-    // Same order as spdlog's own levels.
-    logger_->set_level(static_cast<spdlog::level::level_enum>(settings.level));
+    spdlog_log::set_level(settings.level);
     logger_->flush_on(spdlog::level::info);
   }
+
+  // Same order as spdlog's own levels.
+  void set_level(config::log_level level) override { logger_->set_level(static_cast<spdlog::level::level_enum>(level)); }
 
   void event(engine::severity level, std::string_view what, std::initializer_list<engine::event_field> fields) override {
     if (!logger_->should_log(level_of(level))) return;
@@ -62,6 +64,6 @@ class event_log final : public engine::event_sink {
 
 }  // namespace
 
-std::unique_ptr<engine::event_sink> make_log(const config::log_settings& settings) { return std::make_unique<event_log>(settings); }
+std::unique_ptr<event_log> make_log(const config::log_settings& settings) { return std::make_unique<spdlog_log>(settings); }
 
 }  // namespace asidecar::observe

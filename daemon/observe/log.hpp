@@ -9,6 +9,11 @@
 
 namespace asidecar::observe {
 
-std::unique_ptr<engine::event_sink> make_log(const config::log_settings& settings);
+class event_log : public engine::event_sink {
+ public:
+  virtual void set_level(config::log_level level) = 0;
+};
+
+std::unique_ptr<event_log> make_log(const config::log_settings& settings);
 
 }  // namespace asidecar::observe

@@ -187,7 +187,7 @@ std::optional<load_error> guard::place::permit(steady_time now) {
 
 void guard::place::settle(const load_outcome& outcome, steady_time now) {
   const auto* error = error_of(outcome);
-  const bool failed = error != nullptr && error->what != load_error::kind::bad_key;
+  const bool failed = error != nullptr && error->origins_fault;
   const std::lock_guard hold(guard_.mutex_);
   guard_.seen_ = now;
   if (failed)
@@ -235,7 +235,8 @@ task<load_outcome> guarded_loader::load(load_request request) {
     outcome = co_await call(std::move(asked));
     mine.settle(outcome, worker_.time->now());
     const auto* error = error_of(outcome);
-    if (error == nullptr || error->what != load_error::kind::failed || attempt >= keep->retries)
+    const bool again_may_help = error != nullptr && error->what == load_error::kind::failed && error->origins_fault;
+    if (!again_may_help || attempt >= keep->retries)
       co_return outcome;
     const auto share = 0.5 + 0.5 * worker_.random->unit();
     const auto again = worker_.time->now() + std::chrono::duration_cast<milliseconds>(pause * share);
@@ -249,7 +250,7 @@ task<load_outcome> guarded_loader::call(load_request request) {
   if (guard_->delay > milliseconds(0))
     co_await sleep_until(std::min(request.deadline, worker_.time->now() + guard_->delay));
   if (worker_.time->now() >= request.deadline)
-    co_return load_error{load_error::kind::timeout, "no time was left for the call", std::chrono::seconds(1)};
+    co_return load_error::timed_out("no time was left for the call");
   co_return co_await inner_->load(std::move(request));
 }
 

@@ -25,10 +25,6 @@ using std::chrono::seconds;
 
 constexpr std::uint64_t age_max = 1ULL << 31;  // RFC 9111, section 1.2.2
 
-load_error failed(std::string detail) {
-  return {load_error::kind::failed, std::move(detail), seconds(1)};
-}
-
 // Every field line of that name, without the blanks around it.
 template <class Sink>
 void for_each_line(const http_response& r, std::string_view name, Sink sink) {
@@ -129,7 +125,7 @@ task<load_outcome> http_loader::load(load_request request) {
   for (const auto position : terms_.positions) values.push_back(request.params.at(position));
   auto target = terms_.request.target(values);
   if (!target)
-    co_return load_error{load_error::kind::bad_key, "the key would change the path's shape", seconds(1)};
+    co_return load_error::bad_key("the key would change the path's shape");
   http_request ask;
   ask.target = std::move(*target);
   ask.headers = std::move(request.headers);
@@ -142,8 +138,7 @@ task<load_outcome> http_loader::load(load_request request) {
   }
   auto outcome = co_await client_->send(std::move(ask), request.deadline);
   if (auto* failure = std::get_if<http_failure>(&outcome))
-    co_return load_error{failure->timeout ? load_error::kind::timeout : load_error::kind::failed,
-                         "HTTP: " + failure->detail, seconds(1)};
+    co_return failure->timeout ? load_error::timed_out("HTTP: " + failure->detail) : load_error::failed("HTTP: " + failure->detail);
   co_return translate(std::move(std::get<http_response>(outcome)), conditional);
 }
 
@@ -161,15 +156,17 @@ load_outcome http_loader::translate(http_response r, bool conditional) const {
       if (conditional)
         out.what = loaded::outcome::not_modified;
       else
-        return failed("HTTP 304 to a request without conditions");
+        return load_error::failed("HTTP 304 to a request without conditions");
       break;
     default:
-      return failed("HTTP " + std::to_string(r.status));
+      // A 4xx is about this request, and the upstream is well; but for 429, which asks to be left alone.
+      if (r.status / 100 == 4 && r.status != 429) return load_error::refused("HTTP " + std::to_string(r.status));
+      return load_error::failed("HTTP " + std::to_string(r.status));
   }
   if (terms_.obeys) obey(r, terms_.forwarded, worker_.time->wall_now(), out);
   if (out.what != loaded::outcome::value) return out;
   if (const auto* type = r.find("content-type"); type != nullptr && type->size() > proto::record_text_max)
-    return failed("HTTP: a Content-Type that is too long");
+    return load_error::failed("HTTP: a Content-Type that is too long");
   out.content_type = kept(r, "content-type");
   if (out.content_type.empty()) out.content_type = "application/octet-stream";
   out.content_encoding = kept(r, "content-encoding");

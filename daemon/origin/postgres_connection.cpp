@@ -183,7 +183,8 @@ void postgres_connection::take(const PGresult& result) {
       return;  // the error came before
     case PGRES_TUPLES_OK:
       e.answer.what = postgres_answer::outcome::rows;
-      if (PQntuples(&result) > 0)
+      e.answer.null = PQntuples(&result) > 0 && PQgetisnull(&result, 0, 0) == 1;
+      if (PQntuples(&result) > 0 && !e.answer.null)
         e.answer.text.emplace(PQgetvalue(&result, 0, 0),
                               static_cast<std::size_t>(PQgetlength(&result, 0, 0)));
       return;

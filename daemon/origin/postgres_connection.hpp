@@ -34,13 +34,14 @@ struct postgres_statement {
 
 struct postgres_answer {
   enum class outcome : std::uint8_t {
-    rows,     // `text`: the first column of the first row; unset when there is no row
+    rows,     // `text`: the first column of the first row; unset when there is no row, or it is NULL
     refused,  // the server's error: `sqlstate`, `message`
     timeout,  // the deadline came first; the query's result is thrown away
     lost,     // the connection went away first
   };
   outcome what = outcome::lost;
   std::optional<std::string> text;
+  bool null = false;
   std::string sqlstate;
   std::string message;
 };

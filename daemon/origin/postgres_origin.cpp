@@ -22,13 +22,6 @@ using std::chrono::milliseconds;
 constexpr int tries_max = 3;  // a server that restarts takes its connections away one after the other
 constexpr milliseconds server_grace{1000};  // how much longer than ours the server's own timeout is
 
-load_error failed(std::string detail) {
-  return {load_error::kind::failed, std::move(detail), std::chrono::seconds(1)};
-}
-load_error late(std::string detail) {
-  return {load_error::kind::timeout, std::move(detail), std::chrono::seconds(1)};
-}
-
 // The server refuses the value itself: its syntax, range, date, bytes.
 bool is_bad_value(const std::string& sqlstate) {
   constexpr std::array codes{"22P02", "22003", "22007", "22008", "22021", "22P03"};
@@ -44,10 +37,12 @@ bool worth_another_try(const postgres_answer& a) {
   return stale_plan || a.sqlstate == "57014" || a.sqlstate == "26000";
 }
 
-// PostgreSQL renders the JSON itself, so that every type is right.
-std::string as_json(const std::string& query, config::row_mode rows) {
-  if (rows == config::row_mode::one) return "SELECT row_to_json(t)::text FROM (" + query + ") AS t LIMIT 1";
-  return "SELECT coalesce(json_agg(row_to_json(t)), '[]'::json)::text FROM (" + query + ") AS t";
+// PostgreSQL renders the JSON itself, so that every type is right. "t.*" is the row also when a column is called t.
+// A text that is too large stays there: libpq would hold all of it before anybody could look at its size.
+std::string as_json(const std::string& query, config::row_mode rows, std::uint64_t bytes_max) {
+  const std::string text = rows == config::row_mode::one ? "SELECT row_to_json(t.*)::text AS j FROM (" + query + ") AS t LIMIT 1"
+                                                         : "SELECT coalesce(json_agg(row_to_json(t.*)), '[]'::json)::text AS j FROM (" + query + ") AS t";
+  return "SELECT CASE WHEN octet_length(s.j) <= " + std::to_string(bytes_max) + " THEN s.j END FROM (" + text + ") AS s";
 }
 
 struct load_query {
@@ -126,7 +121,7 @@ std::unique_ptr<engine::loader> postgres_origin::make_loader(const config::route
   const auto* sql = boost::variant2::get_if<core::sql_template>(&parsed);
   if (sql == nullptr) throw std::runtime_error("route " + route.name + ": its load does not parse");
   load_query q;
-  q.statement = {as_json(sql->text('$'), route.rows), sql->params().size()};
+  q.statement = {as_json(sql->text('$'), route.rows, response_max_), sql->params().size()};
   q.content_type = route.content_type;
   for (const auto& name : sql->params()) q.positions.push_back(key.param_index(name).value());
   target_->statement_timeout = std::max(target_->statement_timeout, route.rules.timeout + server_grace);
@@ -187,28 +182,29 @@ task<load_outcome> postgres_origin::load(const load_query& q, load_request reque
 load_outcome postgres_origin::translate(postgres_answer answer, const std::string& content_type) const {
   switch (answer.what) {
     case postgres_answer::outcome::timeout:
-      return late("PostgreSQL: " + (answer.message.empty() ? "took too long" : answer.message));
+      return load_error::timed_out("PostgreSQL: " + (answer.message.empty() ? "took too long" : answer.message));
     case postgres_answer::outcome::lost:
-      return failed("PostgreSQL: " + answer.message);
+      return load_error::failed("PostgreSQL: " + answer.message);
     case postgres_answer::outcome::refused: {
       const auto detail =
           "PostgreSQL: " + (answer.sqlstate.empty() ? "" : "SQLSTATE " + answer.sqlstate + ' ') +
           answer.message;
       if (is_bad_value(answer.sqlstate))
-        return load_error{load_error::kind::bad_key, detail, std::chrono::seconds(1)};
-      return failed(detail);
+        return load_error::bad_key(detail);
+      // Class 22, data exception: this key's row, not the server.
+      if (answer.sqlstate.starts_with("22")) return load_error::refused(detail);
+      return load_error::failed(detail);
     }
     case postgres_answer::outcome::rows:
       break;
   }
   loaded out;
   out.content_type = content_type;
+  if (answer.null) return load_error::refused("PostgreSQL: the result is larger than max_response");
   if (!answer.text) {
     out.what = loaded::outcome::no_record;
     return out;
   }
-  if (answer.text->size() > response_max_)
-    return failed("PostgreSQL: the result is larger than max_response");
   out.body = std::move(*answer.text);
   return out;
 }

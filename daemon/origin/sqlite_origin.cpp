@@ -27,11 +27,8 @@ using runtime::task;
 constexpr int steps_between_checks = 1000;  // virtual machine steps between two looks at the clock
 constexpr std::chrono::milliseconds busy_pause{5};
 
-load_error failed(std::string detail) {
-  return {load_error::kind::failed, std::move(detail), std::chrono::seconds(1)};
-}
 load_error late() {
-  return {load_error::kind::timeout, "SQLite took too long", std::chrono::seconds(1)};
+  return load_error::timed_out("SQLite took too long");
 }
 
 using statement = std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)>;
@@ -146,7 +143,7 @@ load_outcome database::run(query& q, const std::vector<std::string>& params, ste
   deadline_ = deadline;
   if (overdue()) return late();
   if (!handle_)
-    if (auto why = open(); !handle_) return failed("SQLite: " + why);
+    if (auto why = open(); !handle_) return load_error::failed("SQLite: " + why);
   auto outcome = prepare_and_run(q, params);
   if (q.prepared) {
     sqlite3_reset(q.prepared.get());
@@ -165,8 +162,7 @@ load_outcome database::prepare_and_run(query& q, const std::vector<std::string>&
     q.prepared.reset(made);
   }
   if (!bind(q, params))
-    return load_error{load_error::kind::bad_key, "SQLite cannot take a value of the key",
-                      std::chrono::seconds(1)};
+    return load_error::bad_key("SQLite cannot take a value of the key");
   return step(q);
 }
 
@@ -202,7 +198,7 @@ load_outcome database::step(query& q) {
     if (status != SQLITE_ROW) return error_now();
     if (count++ > 0) out.body.push_back(',');
     append_row(out.body, q.prepared.get());
-    if (out.body.size() > response_max_) return failed("SQLite: the result is larger than max_response");
+    if (out.body.size() > response_max_) return load_error::refused("SQLite: the result is larger than max_response");
     if (!many) break;
   }
   if (many) out.body.push_back(']');
@@ -213,7 +209,7 @@ load_outcome database::step(query& q) {
 load_error database::error_now() {
   const int code = sqlite3_errcode(handle_.get());
   if (overdue() && (code == SQLITE_INTERRUPT || code == SQLITE_BUSY)) return late();
-  return failed("SQLite: " + std::string(sqlite3_errmsg(handle_.get())));
+  return load_error::failed("SQLite: " + std::string(sqlite3_errmsg(handle_.get())));
 }
 
 // A load between the two threads. The caller's coroutine is woken by `bell`, at the latest at the deadline.

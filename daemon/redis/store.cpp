@@ -41,12 +41,14 @@ bool lock_may_match(std::string_view lock, std::string_view prefix, std::string_
 
 class store final : public l2_store {
  public:
-  store(runtime::worker& w, std::shared_ptr<connection> c, std::shared_ptr<backplane> news, const config::store_settings& s, std::string raw_content_type)
+  store(runtime::worker& w, std::shared_ptr<connection> c, std::shared_ptr<backplane> news, const config::store_settings& s)
       : worker_(w), connection_(std::move(c)), news_(std::move(news)), prefix_(s.prefix), raw_(s.format == config::value_format::raw),
-        lock_ttl_(std::to_string(s.lock_ttl.count())), raw_content_type_(std::move(raw_content_type)) {}
+        lock_ttl_(std::to_string(s.lock_ttl.count())) {}
 
-  task<read_outcome> read(std::string_view key) override {
-    const auto name = name_of(key);
+  bool keeps_metadata() const noexcept override { return !raw_; }
+
+  task<read_outcome> read(item what) override {
+    const auto name = name_of(what.key);
     connection::call value;
     connection::call ttl;
     connection_->send_words(value, "GET", name);
@@ -54,27 +56,11 @@ class store final : public l2_store {
     auto got = co_await value.wait();
     reply left;
     if (raw_) left = co_await ttl.wait();
-    co_return outcome(std::move(got), left);
+    co_return outcome(std::move(got), left, what);
   }
 
-  task<std::vector<read_outcome>> read_many(const std::vector<std::string>& keys) override {
-    std::vector<read_outcome> out;
-    if (raw_) {
-      for (const auto& key : keys) out.push_back(co_await read(key));
-      co_return out;
-    }
-    std::vector<std::string> words{"MGET"};
-    for (const auto& key : keys) words.push_back(name_of(key));
-    auto got = co_await connection_->run(std::move(words));
-    for (std::size_t i = 0; i < keys.size(); ++i) {
-      const bool there = got && got->type == proto::resp_value::kind::array && i < got->elements.size();
-      out.push_back(there ? outcome(std::move(got->elements[i]), {}) : read_outcome{});
-    }
-    co_return out;
-  }
-
-  task<lock_outcome> lock(std::string_view key, std::string_view token) override {
-    const auto name = name_of(key);
+  task<lock_outcome> lock(item what, std::string_view token) override {
+    const auto name = name_of(what.key);
     const auto lock_name = proto::lock_name(name);
     connection::call taken;
     connection::call value;
@@ -87,7 +73,7 @@ class store final : public l2_store {
     reply left;
     if (raw_) left = co_await ttl.wait();
     if (!won || won->is_error() || !got) co_return lock_outcome{};
-    lock_outcome out{won->is_ok() ? lock_state::won : lock_state::busy, outcome(std::move(got), left).found};
+    lock_outcome out{won->is_ok() ? lock_state::won : lock_state::busy, outcome(std::move(got), left, what).found};
     co_return out;
   }
 
@@ -160,24 +146,24 @@ class store final : public l2_store {
   std::string wire_form(const engine::value& v) const { return raw_ ? std::string(v.body()) : v.bytes(); }
   static bool succeeded(const reply& r) { return r && !r->is_error() && r->integer == 1; }
 
-  read_outcome outcome(reply got, const reply& ttl) const {
+  read_outcome outcome(reply got, const reply& ttl, const item& what) const {
     if (!got) return {};
     read_outcome out{true, nullptr};
     // Another type at that name (WRONGTYPE) is a foreign value: a miss.
     if (got->type != proto::resp_value::kind::bulk) return out;
-    out.found = raw_ ? from_raw(got->text, ttl) : engine::value::decode(std::move(got->text));
+    out.found = raw_ ? from_raw(got->text, what.content_type, ttl) : engine::value::decode(std::move(got->text));
     return out;
   }
 
   // A plain body knows only what is left of its life; an absent TTL means that its writer set none.
-  value_ptr from_raw(std::string_view body, const reply& ttl) const {
+  value_ptr from_raw(std::string_view body, std::string_view content_type, const reply& ttl) const {
     constexpr std::int64_t forever_ms = std::int64_t(365) * 24 * 3600 * 1000;
     if (!ttl || ttl->integer == -2) return nullptr;
     proto::record r;
-    const auto etag = proto::make_etag(raw_content_type_, body);
+    const auto etag = proto::make_etag(content_type, body);
     r.body = body;
     r.etag = etag;
-    r.content_type = raw_content_type_;
+    r.content_type = content_type;
     r.created_ms = worker_.time->wall_now().time_since_epoch().count();
     r.fresh_ms = ttl->integer < 0 ? forever_ms : ttl->integer;
     return engine::value::encode(r);
@@ -253,14 +239,13 @@ class store final : public l2_store {
   const std::string prefix_;
   const bool raw_;
   const std::string lock_ttl_;
-  const std::string raw_content_type_;
 };
 
 }  // namespace
 
 std::unique_ptr<l2_store> make_store(runtime::worker& w, std::shared_ptr<connection> connection, std::shared_ptr<backplane> news,
-                                     const config::store_settings& settings, std::string raw_content_type) {
-  return std::make_unique<store>(w, std::move(connection), std::move(news), settings, std::move(raw_content_type));
+                                     const config::store_settings& settings) {
+  return std::make_unique<store>(w, std::move(connection), std::move(news), settings);
 }
 
 }  // namespace asidecar::redis

@@ -12,6 +12,6 @@ namespace asidecar::redis {
 
 // `connection` and `news` are started and stopped by the caller.
 std::unique_ptr<engine::l2_store> make_store(runtime::worker& w, std::shared_ptr<connection> connection, std::shared_ptr<backplane> news,
-                                             const config::store_settings& settings, std::string raw_content_type);
+                                             const config::store_settings& settings);
 
 }  // namespace asidecar::redis

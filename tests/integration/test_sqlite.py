@@ -30,7 +30,7 @@ def daemon(start_daemon, store, database):
         route("kinds", "kinds", "SELECT 9223372036854775807 AS big, 0.1 AS real8, 'x' AS text, NULL AS absent, 1 AS one"),
         route("all", "all", "SELECT id FROM users ORDER BY id DESC", rows="many"),
         route("none", "none", "SELECT id FROM users WHERE 0", rows="many"),
-        route("write", "write:{name}", "INSERT INTO users (name) VALUES ({name}) RETURNING id"),
+        route("write", "write:{name}", "WITH fresh(name) AS (SELECT {name}) INSERT INTO users (name) SELECT name FROM fresh RETURNING id"),
         route("broken", "broken", "SELECT * FROM no_such_table_hush"),
         route("endless", "endless:{id}", "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT count(*) AS n, {id} AS id FROM t",
               timeout="200ms"),

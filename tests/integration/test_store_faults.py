@@ -39,9 +39,10 @@ def test_a_redis_that_is_absent_at_start_fails_nothing(start_daemon, upstream):
     assert answer.headers["cache-status"] == "asidecar; fwd=bypass; detail=redis-down"
 
 
-def test_a_value_that_only_redis_can_hold_is_a_miss_without_it(start_daemon, upstream):
+def test_a_value_that_only_redis_can_hold_is_not_said_to_be_absent_without_it(start_daemon, upstream):
     daemon = start_daemon(**config(upstream, f"redis://127.0.0.1:{free_port()}/0"))
-    assert daemon.get("session:1").status == 404
+    answer = daemon.get("session:1")
+    assert (answer.status, answer.slug) == (503, "store-down") and answer.headers["retry-after"]
     assert daemon.key("PUT", "session:1", b"1").status != 204, "nothing was stored"
 
 
@@ -127,7 +128,7 @@ def test_a_stalled_redis_that_comes_back_answers_nobody_elses_question(start_dae
         own_redis.go_on()
         for i in range(20):
             answer = daemon.get(f"session:{i}")
-            assert answer.status == 404 or answer.body == str(i).encode()
+            assert answer.status == 503 or answer.body == str(i).encode()
     eventually(lambda: all(daemon.get(f"session:{i}").body == str(i).encode() for i in range(20)), within=3)
 
 

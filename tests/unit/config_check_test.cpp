@@ -120,3 +120,41 @@ TEST_CASE("config: a misspelt option is not reported as missing as well", "[conf
   CHECK(errors_of(with_route("  - {name: a, key: a, origin: main,\n     laod: SELECT 1}\n")) ==
         "6:6: unknown key 'laod'; did you mean 'load'?\n");
 }
+
+TEST_CASE("config: what could only be a misunderstanding", "[config]") {
+  CHECK(errors_of(with_route("  - {name: a, key: \"a:{id}\", origin: main, load: \"GET /a/{id}\"}")).find("expected a query that begins with SELECT") != std::string::npos);
+  CHECK(errors_of(with_route("  - {name: a, key: \"a:{id}\", origin: main, load: \"DELETE FROM a WHERE id = {id}\"}")).find("found 'DELETE'") != std::string::npos);
+  CHECK(errors_of(with_route("  - {name: a, key: \"a:{id}\", origin: main, load: \"/* x /* y */ */ -- z\\n ((select {id}))\"}")).empty());
+  CHECK(errors_of(with_route("  - {name: a, key: \"a:{id}\", put: true, ttl: 0s}")).find("would never be served") != std::string::npos);
+  CHECK(errors_of(with_route("  - {name: a, key: \"a:{id}\", origin: web, load: \"GET /a/{id}\", rows: many}")).find("only a route with an SQL origin") != std::string::npos);
+  CHECK(errors_of(with_route("  - {name: a, key: \"a:{id}\", origin: main, load: \"SELECT {id}\", cache_control: ignore}")).find("only a route with an HTTP origin") != std::string::npos);
+  CHECK(errors_of("store: {prefix: \"\"}\n" + with_route("  - {name: a, key: \"asidecar:{id}\", put: true}")).find("the daemon's own") != std::string::npos);
+}
+
+TEST_CASE("config: no password is printed, however it is written", "[config]") {
+  for (const std::string url : {"postgresql://app:s3cr3t@h/app", "postgresql://app:pa?s3cr3t@127.0.0.1/app", "postgresql://app:pa/s3cr3t@127.0.0.1/app",
+                                "postgresql://app:p@s3cr3t@127.0.0.1/app", "postgresql://127.0.0.1/app?user=a&passw%6Frd=s3cr3t",
+                                "postgresql://127.0.0.1/app?sslpassword=s3cr3t&user=a"}) {
+    settings s;
+    s.origins.emplace_back();
+    s.origins.front().name = "main";
+    s.origins.front().postgres = url;
+    INFO(url);
+    CHECK(print_effective(s).find("s3cr3t") == std::string::npos);
+  }
+}
+
+TEST_CASE("config: '${' in values", "[config]") {
+  CHECK(errors_of("store: {prefix: \"${A:-${B}}\"}").find("a default may not hold another '${'") != std::string::npos);
+  const auto loaded = load_text("origins: {a: {sqlite: \"$${A}-${NO_SUCH_VARIABLE:-x}\"}}", "f");
+  REQUIRE(loaded.value);
+  CHECK(loaded.value->origins[0].sqlite == "${A}-x");
+}
+
+TEST_CASE("config: what is printed is what is in effect", "[config]") {
+  const auto loaded = load_text(origins, "f");
+  REQUIRE(loaded.value);
+  CHECK(loaded.value->l1.size == std::uint64_t(64) << 20);
+  CHECK(loaded.value->origins[0].connections == 4);
+  CHECK(loaded.value->origins[1].connections == 32);
+}

@@ -19,7 +19,7 @@ load_outcome value_of(std::string body) {
 }
 
 load_outcome error_of(load_error::kind kind) {
-  return load_error{kind, "told to", 1s};
+  return kind == load_error::kind::bad_key ? load_error::bad_key("told to") : load_error{kind, "told to", 1s};
 }
 
 // Answers with what is scripted, the last entry again and again, each after `takes`.
@@ -161,13 +161,15 @@ TEST_CASE("a key the origin cannot take and an absent record say nothing against
   bench b(settings_with([](auto& s) { s.breaker_failures = 1, s.retries = 2; }));
   loaded none;
   none.what = loaded::outcome::no_record;
-  b.inner->script = {error_of(load_error::kind::bad_key), none};
+  b.inner->script = {error_of(load_error::kind::bad_key), load_error::refused("told to"), none};
   b.run(1);
   CHECK(b.count(load_error::kind::bad_key) == 1);
   b.run(1);
+  CHECK(b.count(load_error::kind::failed) == 1);
+  b.run(1);
   CHECK(b.good() == 1);
   CHECK(b.stats->errors == 0);
-  CHECK(b.inner->calls == 2);
+  CHECK(b.inner->calls == 3);
 }
 
 TEST_CASE("failed loads are tried again, timed-out ones are not") {
