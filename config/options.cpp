@@ -87,7 +87,7 @@ void describe_origin(option_visitor& v, origin_settings& o) {
   });
   v.integer({"retries", "How often a failed load is tried again within its timeout."}, o.retries, 0, 10);
   v.text({"ca", "PEM file of the certificate authorities for https; empty: the system's."}, o.ca, anything);
-  v.size({"max_response", "A larger answer of an HTTP upstream is an error."}, o.max_response, gib);
+  v.size({"max_response", "A larger answer of the origin is an error."}, o.max_response, gib);
   v.duration({"delay", "Added before each load, to see a slow origin in demos and tests."}, o.delay, zero, std::chrono::minutes(1));
 }
 

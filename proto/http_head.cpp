@@ -82,14 +82,6 @@ head_result parse_request_line(std::string_view line, request_head& out, const h
   return parse_target(target, out);
 }
 
-// Fields that decide framing or routing, gathered while the lines go by.
-struct field_state {
-  bool host = false;
-  std::string_view host_value;
-  bool content_length = false;
-  bool transfer_encoding = false;
-};
-
 void parse_connection(std::string_view value, request_head& out) {
   while (!value.empty()) {
     const auto comma = std::min(value.find(','), value.size());
@@ -100,19 +92,18 @@ void parse_connection(std::string_view value, request_head& out) {
   }
 }
 
+// An absent slot has no data(); an empty value has.
 head_result set_once(std::string_view& slot, std::string_view value, std::string_view reason) {
   if (slot.data() != nullptr) return bad(reason);
   slot = value;
   return complete;
 }
 
-head_result take_field(std::string_view name, std::string_view value, request_head& out, field_state& state) {
+// By length first: most fields of a request are none of ours, and cost one comparison.
+head_result take_field(std::string_view name, std::string_view value, request_head& out) {
   switch (name.size()) {
     case 4:
-      if (!iequals(name, "host")) break;
-      if (state.host) return bad("Host is repeated");
-      state.host = true;
-      state.host_value = value;
+      if (iequals(name, "host")) return set_once(out.host, value, "Host is repeated");
       break;
     case 6:
       if (iequals(name, "origin")) return set_once(out.origin, value, "Origin is repeated");
@@ -133,16 +124,14 @@ head_result take_field(std::string_view name, std::string_view value, request_he
     case 14:
       if (iequals(name, "sec-fetch-site")) return set_once(out.sec_fetch_site, value, "Sec-Fetch-Site is repeated");
       if (!iequals(name, "content-length")) break;
-      if (state.content_length) return bad("Content-Length is repeated");
-      state.content_length = true;
+      if (out.content_length) return bad("Content-Length is repeated");
       if (value.find_first_not_of("0123456789") != std::string_view::npos) return bad("Content-Length is not a number");
       out.content_length = parse_decimal(value);
       if (!out.content_length) return bad("Content-Length is not a number");
       break;
     case 17:
       if (!iequals(name, "transfer-encoding")) break;
-      if (state.transfer_encoding) return bad("Transfer-Encoding is repeated");
-      state.transfer_encoding = true;
+      if (out.chunked) return bad("Transfer-Encoding is repeated");
       if (!iequals(value, "chunked")) return bad("Transfer-Encoding other than chunked is not understood");
       out.chunked = true;
       break;
@@ -152,7 +141,6 @@ head_result take_field(std::string_view name, std::string_view value, request_he
 }
 
 head_result parse_fields(std::string_view lines, request_head& out, const head_limits& limits) {
-  field_state state;
   std::size_t count = 0;
   while (!lines.empty()) {
     const auto end = lines.find("\r\n");
@@ -165,16 +153,16 @@ head_result parse_fields(std::string_view lines, request_head& out, const head_l
       return bad("a header line is not 'name: value'");
     const auto value = trim(line.substr(colon + 1));
     if (!all_of(value, value_char)) return bad("a header value holds a control character");
-    if (const auto result = take_field(line.substr(0, colon), value, out, state); result.state != head_state::complete) return result;
+    if (const auto result = take_field(line.substr(0, colon), value, out); result.state != head_state::complete) return result;
   }
-  if (out.http_1_1 && !state.host) return bad("Host is missing");
+  const bool has_host = out.host.data() != nullptr;
+  if (out.http_1_1 && !has_host) return bad("Host is missing");
   if (out.chunked && !out.http_1_1) return bad("Transfer-Encoding is not allowed in HTTP/1.0");
-  if (out.chunked && state.content_length) return bad("Transfer-Encoding and Content-Length together");
-  if (state.host) {
+  if (out.chunked && out.content_length) return bad("Transfer-Encoding and Content-Length together");
+  if (has_host) {
     std::string_view host;
     std::string_view port;
-    if (!split_authority(state.host_value, host, port)) return bad("Host is not host[:port]");
-    out.host = state.host_value;
+    if (!split_authority(out.host, host, port)) return bad("Host is not host[:port]");
     if (out.authority.empty()) out.authority = out.host;
   }
   return complete;
@@ -193,8 +181,6 @@ std::size_t find_head_end(std::string_view bytes, std::size_t from, bool& bare_l
 }
 
 }  // namespace
-
-std::string_view to_string(http_method method) noexcept { return methods[static_cast<std::size_t>(method)].text; }
 
 head_result parse_request_head(std::string_view bytes, request_head& out, std::size_t& scanned, const head_limits& limits) {
   if (bytes.empty()) return {head_state::incomplete, {}};
@@ -230,7 +216,6 @@ bool next_field(std::string_view& fields, std::string_view& name, std::string_vi
   return true;
 }
 
-bool same_field_name(std::string_view a, std::string_view b) noexcept { return iequals(a, b); }
 
 bool split_authority(std::string_view authority, std::string_view& host, std::string_view& port) noexcept {
   port = {};

@@ -9,12 +9,11 @@
 #include <string_view>
 
 #include "proto/cache_control.hpp"
+#include "proto/text.hpp"
 
 namespace asidecar::proto {
 
 enum class http_method : std::uint8_t { get, head, put, post, delete_, options, patch, trace, connect };
-
-std::string_view to_string(http_method method) noexcept;
 
 struct head_limits {
   std::size_t head_bytes_max = std::size_t(16) * 1024;
@@ -61,23 +60,19 @@ struct head_result {
 // Parses one head at the start of `bytes`. `scanned` carries how far an earlier, incomplete call has looked; start with 0.
 head_result parse_request_head(std::string_view bytes, request_head& out, std::size_t& scanned, const head_limits& limits = {});
 
-// Calls sink(value) for each field line called `name`.
-template <class Sink>
-void for_each_field(std::string_view fields, std::string_view name, Sink sink);
-
 // host[:port] split; the brackets of an IPv6 literal stay. False when `authority` is not of that form.
 bool split_authority(std::string_view authority, std::string_view& host, std::string_view& port) noexcept;
 
 // One "name: value CRLF" line off the front of `fields`, which must have been parsed before.
 bool next_field(std::string_view& fields, std::string_view& name, std::string_view& value) noexcept;
-bool same_field_name(std::string_view a, std::string_view b) noexcept;
 
+// Calls sink(value) for each field line called `name`.
 template <class Sink>
 void for_each_field(std::string_view fields, std::string_view name, Sink sink) {
   std::string_view field_name;
   std::string_view value;
   while (next_field(fields, field_name, value))
-    if (same_field_name(field_name, name)) sink(value);
+    if (iequals(field_name, name)) sink(value);
 }
 
 }  // namespace asidecar::proto

@@ -17,6 +17,13 @@ std::string lock_name(std::string_view value_name) {
   return name;
 }
 
+std::array<std::string_view, 2> names_of_lock(std::string_view lock) noexcept {
+  const auto open = lock.find('{');
+  const auto close = lock.find('}', open == std::string_view::npos ? lock.size() : open);
+  if (close == std::string_view::npos) return {};
+  return {lock.substr(open + 1, lock.size() - open - 2), lock.substr(close + 1)};
+}
+
 std::string glob_escape(std::string_view text) {
   std::string out;
   for (const char c : text) {

@@ -2,6 +2,7 @@
 // under "asidecar:", and no value may be named into that namespace. Pure; any thread.
 #pragma once
 
+#include <array>
 #include <string>
 #include <string_view>
 
@@ -15,6 +16,9 @@ bool names_internal(std::string_view value_name) noexcept;
 // The fill lock of the value at `value_name`, and the channel on which its release is announced. Its hash tag makes it share
 // the value's Cluster slot.
 std::string lock_name(std::string_view value_name);
+inline constexpr std::string_view all_locks = "asidecar:lock:{*";  // a glob
+// Of which values `lock` may be the lock: the name can be read in two ways.
+std::array<std::string_view, 2> names_of_lock(std::string_view lock) noexcept;
 
 // `text` as a glob that matches exactly itself: escapes * ? [ ] \ .
 std::string glob_escape(std::string_view text);

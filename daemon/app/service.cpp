@@ -63,7 +63,7 @@ engine::route make_route(const config::route_settings& r) {
 }  // namespace
 
 generation::generation(config::settings s, runtime::worker& first, observe::metrics& m, engine::event_sink& events) : settings(std::move(s)) {
-  if (settings.store) news = std::make_shared<redis::backplane>(first, redis_terms(settings, "backplane"), m.backplane(), events);
+  if (settings.store) backplane = std::make_shared<redis::backplane>(first, redis_terms(settings, "backplane"), m.backplane(), events);
   for (const auto& o : settings.origins) guards[o.name] = origin::make_guard(o, m.origin(o.name));
   who = std::make_shared<http::admission>(settings.listen.token, settings.listen.hosts);
 }
@@ -79,8 +79,8 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   if (s.store) {
     out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis"), metrics.store(worker.index), events);
     resources.push_back(std::make_shared<stopped_at_end<redis::connection>>(out.store));
-    if (worker.index == 0) resources.push_back(std::make_shared<stopped_at_end<redis::backplane>>(from.news));
-    store = redis::make_store(worker, out.store, from.news, *s.store);
+    if (worker.index == 0) resources.push_back(std::make_shared<stopped_at_end<redis::backplane>>(from.backplane));
+    store = redis::make_store(worker, out.store, from.backplane, *s.store);
     times.lock_ttl = s.store->lock_ttl;
     times.lock_wait = s.store->lock_wait;
   }
@@ -97,13 +97,12 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     route.stats = &metrics.route(r.name, worker.index);
     if (!r.origin.empty()) {
       route.load = origin::guarded(from.guards.at(r.origin), worker, origins.at(r.origin)->make_loader(r, route.key));
-      metrics.origin(r.origin);
     }
     cache->routes.push_back(std::move(route));
   }
   cache->resources = std::move(resources);
   if (out.store) out.store->start();
-  if (from.news && worker.index == 0) from.news->start();
+  if (from.backplane && worker.index == 0) from.backplane->start();
   auto data = std::make_shared<http::data_service>();
   data->cache = std::move(cache);
   data->who = from.who;

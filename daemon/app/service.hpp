@@ -21,7 +21,7 @@ struct generation {
   config::settings settings;
   std::map<std::string, std::shared_ptr<origin::guard>> guards;
   std::shared_ptr<const http::admission> who;
-  std::shared_ptr<redis::backplane> news;  // null without a store; started and stopped by the first thread's service
+  std::shared_ptr<redis::backplane> backplane;  // null without a store; started and stopped by the first thread's service
 };
 
 struct service {

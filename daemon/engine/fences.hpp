@@ -1,6 +1,6 @@
 // Invalidation fences of one instance: whoever reads or loads a value takes a stamp first, and may put the value into L1, or
 // hand it to a later request, only while the stamp holds. An invalidation moves the fence before it removes anything, so a
-// value from before it cannot come back (contract 5.3). Keys share counters by hash: a collision only costs a store.
+// value from before it cannot come back (see docs/ARCHITECTURE.md). Keys share counters by hash: a collision only costs a store.
 // Any thread.
 #pragma once
 

@@ -16,7 +16,7 @@ inline constexpr std::array<std::string_view, 6> read_result_names{"l1", "l2", "
 struct route_stats {
   std::array<runtime::counter, 6> results;  // by read_result
   runtime::latency_histogram latency;
-  runtime::counter loads;       // calls of the origin begun for this route
+  runtime::counter loads;       // begun for this route, also those that the origin's guard then refuses
   runtime::counter coalesced;   // requests that shared another request's load
   runtime::counter lock_waits;  // flights that found the fill lock held by another instance
 };

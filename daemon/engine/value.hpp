@@ -15,7 +15,7 @@ using value_ptr = std::shared_ptr<const value>;
 
 class value {
  public:
-  // Takes the bytes as they lie in Redis; null when they fail any check (contract 5.7: a miss, never an answer).
+  // Takes the bytes as they lie in Redis; null when they fail any check (a miss, never an answer).
   static value_ptr decode(std::string bytes);
   static value_ptr encode(const proto::record& content) { return decode(proto::encode_record(content)); }
 

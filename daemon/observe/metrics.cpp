@@ -102,7 +102,7 @@ std::string metrics::prometheus_text() const {
   families out;
   auto& requests = out.family("asidecar_requests_total", "Reads by route and result.", MetricType::Counter);
   auto& latency = out.family("asidecar_request_duration_seconds", "Time from a read's head to its answer.", MetricType::Histogram);
-  auto& loads = out.family("asidecar_loads_total", "Loads begun at an origin.", MetricType::Counter);
+  auto& loads = out.family("asidecar_loads_total", "Loads begun, also those refused by a full queue or an open breaker.", MetricType::Counter);
   auto& coalesced = out.family("asidecar_coalesced_total", "Reads that shared another request's load.", MetricType::Counter);
   auto& waits = out.family("asidecar_lock_waits_total", "Loads that found the fill lock held by another instance.", MetricType::Counter);
   for (const auto& [name, list] : routes_) {
@@ -138,8 +138,6 @@ std::string metrics::prometheus_text() const {
     out.counter(out.family("asidecar_redis_errors_total", "Error replies.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.errors.value(); }));
     out.counter(out.family("asidecar_redis_timeouts_total", "Operations past store.timeout.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.timeouts.value(); }));
     out.counter(out.family("asidecar_redis_reconnects_total", "Connection attempts after the first.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.reconnects.value(); }));
-  }
-  if (has_store_) {
     out.gauge(out.family("asidecar_backplane_up", "1 when this instance hears what others publish.", MetricType::Gauge), {}, backplane_.up ? 1 : 0);
     out.counter(out.family("asidecar_backplane_reconnects_total", "Connection attempts after the first.", MetricType::Counter), {}, static_cast<double>(backplane_.reconnects.value()));
   }

@@ -29,7 +29,6 @@ struct postgres_target {
 
 struct postgres_statement {
   std::string sql;  // parameters are $1, $2 …; the server infers their types
-  std::size_t params = 0;
 };
 
 struct postgres_answer {

@@ -121,7 +121,7 @@ std::unique_ptr<engine::loader> postgres_origin::make_loader(const config::route
   const auto* sql = boost::variant2::get_if<core::sql_template>(&parsed);
   if (sql == nullptr) throw std::runtime_error("route " + route.name + ": its load does not parse");
   load_query q;
-  q.statement = {as_json(sql->text('$'), route.rows, response_max_), sql->params().size()};
+  q.statement = {as_json(sql->text('$'), route.rows, response_max_)};
   q.content_type = route.content_type;
   for (const auto& name : sql->params()) q.positions.push_back(key.param_index(name).value());
   target_->statement_timeout = std::max(target_->statement_timeout, route.rules.timeout + server_grace);

@@ -21,7 +21,7 @@ struct backplane::listener {
 class backplane::channel_watch final : public engine::lock_watch {
  public:
   channel_watch(runtime::worker& w, std::shared_ptr<backplane> from, std::string name)
-      : worker_(w), from_(std::move(from)), name_(std::move(name)), bell_(w.time->make_alarm()),
+      : from_(std::move(from)), name_(std::move(name)), bell_(w.time->make_alarm()),
         me_(std::make_shared<listener>(listener{&w, bell_.get()})) {
     asio::post(from_->home_.executor(), [from = from_, name = name_, me = me_] { from->join(name, me); });
   }
@@ -36,7 +36,6 @@ class backplane::channel_watch final : public engine::lock_watch {
   task<void> wait_until(runtime::steady_time when) override { co_await bell_->wait_until(when); }
 
  private:
-  runtime::worker& worker_;
   std::shared_ptr<backplane> from_;
   std::string name_;
   std::unique_ptr<runtime::alarm> bell_;

@@ -57,9 +57,9 @@ task<void> connection::live(std::shared_ptr<connection> self) {
       co_await read_replies();
       if (state_ == state::stopped) break;
     }
-    const bool was_up = state_ == state::up;
-    if (was_up) pause = pause_min;
-    lose(!trouble_.empty() ? std::string_view(trouble_) : ec ? std::string_view("cannot connect") : std::string_view("connection lost or too slow"));
+    if (state_ == state::up) pause = pause_min;
+    if (trouble_.empty()) trouble_ = ec ? "cannot connect: " + ec.message() : "the connection was lost";
+    lose(trouble_);
     co_await pause_->wait_until(worker_.time->now() + milliseconds(1 + static_cast<std::int64_t>(static_cast<double>(pause.count()) * (0.5 + 0.5 * worker_.random->unit()))));
     pause = std::min(pause * 2, pause_max);
     stats_.reconnects.add();
@@ -112,8 +112,7 @@ task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> se
   if (fine && subscriber_ != nullptr) fine = co_await subscriber_->prepare(*this);
   if (state_ != state::connecting) co_return;
   if (!fine) {
-    error_code ignored;
-    socket_.close(ignored);  // read_replies ends, and with it this attempt
+    drop(trouble_);  // read_replies ends, and with it this attempt
     co_return;
   }
   state_ = state::up;
@@ -179,9 +178,7 @@ void connection::flush() {
   const auto n = socket_.write_some(asio::buffer(out_), ec);
   if (ec && ec != asio::error::would_block) {
     out_.clear();
-    error_code ignored;
-    socket_.close(ignored);
-    return;
+    return drop("cannot write: " + ec.message());
   }
   if (n == out_.size()) {
     out_.clear();
@@ -247,19 +244,15 @@ void connection::watch() {
     if (ec || self->waiting_.empty()) return;
     if (self->waiting_.front()->due_ > self->worker_.time->now()) return self->watch();
     self->stats_.timeouts.add();
-    self->trouble_ = "no reply within store.timeout";
-    error_code ignored;
-    self->socket_.close(ignored);
-    // From here on nobody waits for Redis, also before the reader has noticed.
-    self->fail_all();
+    self->drop("no reply within store.timeout");
+    self->fail_all();  // also before the reader has noticed
   });
 }
 
+// From here on nobody waits for Redis.
 void connection::fail_all() {
-  if (state_ == state::up) {
-    state_ = state::down;
-    stats_.up = false;
-  }
+  if (state_ == state::up) state_ = state::down;
+  stats_.up = false;
   out_.clear();
   auto failed = std::move(waiting_);
   waiting_.clear();
@@ -268,7 +261,6 @@ void connection::fail_all() {
 
 void connection::lose(std::string_view why) {
   if (state_ != state::stopped) state_ = state::down;
-  stats_.up = false;
   error_code ignored;
   socket_.close(ignored);
   fail_all();

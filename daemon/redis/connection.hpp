@@ -83,10 +83,10 @@ class connection : public std::enable_shared_from_this<connection> {
   task<reply> run(std::vector<std::string> words);
   // For a subscriber: what comes of it comes through on_push().
   void tell(std::span<const std::string_view> words);
-  // Gives the connection up, and begins anew.
+  // Ends this attempt or connection, whatever its state; the next one follows after a pause.
   void drop(std::string why);
 
-  // Returns when up, or at `deadline`.
+  // Returns when up, when the first attempt has failed, or at `deadline`.
   task<void> wait_up(runtime::steady_time deadline);
 
  private:
@@ -131,7 +131,7 @@ class connection : public std::enable_shared_from_this<connection> {
   bool flush_posted_ = false;
   bool watching_ = false;
   bool said_down_ = false;     // one log line per outage
-  std::string trouble_;        // why the last handshake failed
+  std::string trouble_;        // why this attempt or connection ends
 };
 
 }  // namespace asidecar::redis

@@ -1,5 +1,6 @@
 #include "daemon/redis/store.hpp"
 
+#include <algorithm>
 #include <deque>
 
 #include "daemon/core/glob.hpp"
@@ -15,7 +16,7 @@ using engine::l2_store;
 
 // Each script names its keys in KEYS, so that it runs on Cluster: value and lock share a slot. Whoever waits for a lock listens
 // on the channel named like it. Publishing may be forbidden by an ACL; that must not undo the rest, hence pcall.
-// Fill: only while the lock is still the caller's (contract 5.4). KEYS: lock, value. ARGV: token, value, ttl in ms.
+// Fill: only while the lock is still the caller's. KEYS: lock, value. ARGV: token, value, ttl in ms.
 constexpr std::string_view fill_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
     "redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) redis.call('DEL',KEYS[1]) redis.pcall('PUBLISH',KEYS[1],'') return 1";
@@ -25,24 +26,12 @@ constexpr std::string_view release_script =
     "redis.call('DEL',KEYS[1]) redis.pcall('PUBLISH',KEYS[1],'') return 1";
 constexpr std::string_view renew_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 0";
 
-constexpr std::string_view scan_step = "500";
-
-// Whether a lock's name may be that of a key which matches. A name can be read in two ways (see proto::lock_name); releasing
-// one lock too many only costs a load that is not stored.
-bool lock_may_match(std::string_view lock, std::string_view prefix, std::string_view glob) {
-  const auto open = lock.find('{');
-  const auto close = lock.find('}');
-  if (open == std::string_view::npos || close == std::string_view::npos) return false;
-  const auto matches = [&](std::string_view name) {
-    return name.starts_with(prefix) && core::glob_match(glob, name.substr(prefix.size()));
-  };
-  return matches(lock.substr(open + 1, lock.size() - open - 2)) || matches(lock.substr(close + 1));
-}
+constexpr std::size_t keys_per_command = 500;
 
 class store final : public l2_store {
  public:
-  store(runtime::worker& w, std::shared_ptr<connection> c, std::shared_ptr<backplane> news, const config::store_settings& s)
-      : worker_(w), connection_(std::move(c)), news_(std::move(news)), prefix_(s.prefix), raw_(s.format == config::value_format::raw),
+  store(runtime::worker& w, std::shared_ptr<connection> c, std::shared_ptr<backplane> from, const config::store_settings& s)
+      : worker_(w), connection_(std::move(c)), backplane_(std::move(from)), prefix_(s.prefix), raw_(s.format == config::value_format::raw),
         lock_ttl_(std::to_string(s.lock_ttl.count())) {}
 
   bool keeps_metadata() const noexcept override { return !raw_; }
@@ -86,7 +75,7 @@ class store final : public l2_store {
   }
 
   std::unique_ptr<engine::lock_watch> watch_lock(std::string_view key) override {
-    return news_->watch(worker_, proto::lock_name(name_of(key)));
+    return backplane_->watch(worker_, proto::lock_name(name_of(key)));
   }
 
   task<core::fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) override {
@@ -117,9 +106,9 @@ class store final : public l2_store {
 
   task<std::optional<std::uint64_t>> remove(const std::vector<std::string>& keys) override {
     std::uint64_t removed = 0;
-    for (std::size_t from = 0; from < keys.size(); from += 500) {
+    for (std::size_t from = 0; from < keys.size(); from += keys_per_command) {
       std::vector<std::string> names;
-      for (std::size_t i = from; i < std::min(keys.size(), from + 500); ++i) names.push_back(name_of(keys[i]));
+      for (std::size_t i = from; i < std::min(keys.size(), from + keys_per_command); ++i) names.push_back(name_of(keys[i]));
       const auto n = co_await remove_names(names);
       if (!n) co_return std::nullopt;
       removed += *n;
@@ -129,12 +118,16 @@ class store final : public l2_store {
 
   // Locks of matching keys that hold no value yet go too: their loads began before.
   task<std::optional<std::uint64_t>> remove_matching(std::string_view glob) override {
-    std::string values = proto::glob_escape(prefix_);
-    values.append(glob);
-    const auto locks = co_await unlink_scanned(proto::glob_escape(proto::internal_namespace) + "lock:{*", glob);
+    const auto matches = [&](std::string_view name) { return name.starts_with(prefix_) && core::glob_match(glob, name.substr(prefix_.size())); };
+    const auto lock_matches = [&](std::string_view lock) {
+      const auto names = proto::names_of_lock(lock);
+      return std::any_of(names.begin(), names.end(), matches);
+    };
+    // Internal names are never values, whatever the prefix and pattern are.
+    const auto is_value = [](std::string_view name) { return !proto::names_internal(name); };
+    const auto locks = co_await unlink_scanned(std::string(proto::all_locks), lock_matches, true);
     if (!locks) co_return std::nullopt;
-    constexpr std::string_view all;
-    co_return co_await unlink_scanned(values, all);
+    co_return co_await unlink_scanned(proto::glob_escape(prefix_).append(glob), is_value, false);
   }
 
  private:
@@ -205,21 +198,19 @@ class store final : public l2_store {
     for (auto& c : calls) co_await c.wait();
   }
 
-  // `key_glob` empty: unlink all that SCAN finds. Otherwise the names found are locks, and only those of keys that match go.
-  task<std::optional<std::uint64_t>> unlink_scanned(std::string match, std::string_view key_glob) {
+  // Unlinks what SCAN finds and `wanted` accepts; as locks, it wakes who waits for them. Returns how many there were.
+  template <class Wanted>
+  task<std::optional<std::uint64_t>> unlink_scanned(std::string match, Wanted wanted, bool as_locks) {
     std::uint64_t removed = 0;
     std::string cursor = "0";
     do {
-      const auto page = co_await connection_->run(words_of("SCAN", cursor, "MATCH", match, "COUNT", std::string(scan_step)));
+      const auto page = co_await connection_->run(words_of("SCAN", cursor, "MATCH", match, "COUNT", std::to_string(keys_per_command)));
       const bool good = page && page->type == proto::resp_value::kind::array && page->elements.size() == 2;
       if (!good) co_return std::nullopt;
       cursor = page->elements[0].text;
       std::vector<std::string> words{"UNLINK"};
-      for (const auto& found : page->elements[1].elements) {
-        // Internal names are never values, whatever the prefix and pattern are.
-        if (key_glob.empty() ? !proto::names_internal(found.text) : lock_may_match(found.text, prefix_, key_glob))
-          words.push_back(found.text);
-      }
+      for (const auto& found : page->elements[1].elements)
+        if (wanted(found.text)) words.push_back(found.text);
       if (words.size() == 1) continue;
       const std::vector<std::string_view> views(words.begin(), words.end());
       connection::call unlinked;
@@ -227,7 +218,7 @@ class store final : public l2_store {
       const auto done = co_await unlinked.wait();
       if (!done || done->is_error()) co_return std::nullopt;
       words.erase(words.begin());
-      if (!key_glob.empty()) co_await wake(std::move(words));
+      if (as_locks) co_await wake(std::move(words));
       removed += static_cast<std::uint64_t>(done->integer);
     } while (cursor != "0");
     co_return removed;
@@ -235,7 +226,7 @@ class store final : public l2_store {
 
   runtime::worker& worker_;
   std::shared_ptr<connection> connection_;
-  std::shared_ptr<backplane> news_;
+  std::shared_ptr<backplane> backplane_;
   const std::string prefix_;
   const bool raw_;
   const std::string lock_ttl_;
@@ -243,9 +234,9 @@ class store final : public l2_store {
 
 }  // namespace
 
-std::unique_ptr<l2_store> make_store(runtime::worker& w, std::shared_ptr<connection> connection, std::shared_ptr<backplane> news,
+std::unique_ptr<l2_store> make_store(runtime::worker& w, std::shared_ptr<connection> connection, std::shared_ptr<backplane> from,
                                      const config::store_settings& settings) {
-  return std::make_unique<store>(w, std::move(connection), std::move(news), settings);
+  return std::make_unique<store>(w, std::move(connection), std::move(from), settings);
 }
 
 }  // namespace asidecar::redis

@@ -10,8 +10,8 @@
 
 namespace asidecar::redis {
 
-// `connection` and `news` are started and stopped by the caller.
-std::unique_ptr<engine::l2_store> make_store(runtime::worker& w, std::shared_ptr<connection> connection, std::shared_ptr<backplane> news,
+// `connection` and `from` are started and stopped by the caller.
+std::unique_ptr<engine::l2_store> make_store(runtime::worker& w, std::shared_ptr<connection> connection, std::shared_ptr<backplane> from,
                                              const config::store_settings& settings);
 
 }  // namespace asidecar::redis

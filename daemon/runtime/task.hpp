@@ -50,8 +50,6 @@ class one_shot {
     std::move(waiter)(std::move(value));
   }
 
-  bool waiting() const noexcept { return waiter_.has_value(); }
-
  private:
   using handler = typename asio::async_result<asio::use_awaitable_t<io_executor>, void(T)>::handler_type;
   std::optional<handler> waiter_;

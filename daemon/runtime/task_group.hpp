@@ -16,8 +16,6 @@ class task_group {
   // that escapes it is a bug and ends the process through the io_context.
   void spawn(task<void> work);
 
-  std::size_t size() const noexcept { return running_; }
-
   // Returns when the group is empty or `deadline` has come; true when empty.
   task<bool> join(clock& time, steady_time deadline);
 

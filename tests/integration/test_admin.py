@@ -100,6 +100,16 @@ def test_reset_sets_the_cache_metrics_to_zero_and_leaves_prometheus_alone(daemon
     assert cache_metrics(daemon)["hits"] == 1
 
 
+def test_l1_holds_no_more_bytes_than_its_size(start_daemon):
+    size, body = 1 << 20, "x" * 4096
+    daemon = start_daemon(l1={"size": size}, routes=[{"name": "s", "key": "s:{id}", "put": True}])
+    with daemon.wire() as wire:
+        for i in range(3 * size // len(body)):
+            assert wire.ask(f"PUT /v1/keys/s:{i} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n{body}").status == 204
+    held = prometheus.total(metrics(daemon), "asidecar_l1_bytes")
+    assert 0.9 * size < held <= size
+
+
 def test_reset_needs_post(daemon):
     answer = daemon.admin("GET", "/metrics/cache/reset")
     assert answer.status == 405 and answer.headers["allow"] == "POST"

@@ -1,5 +1,6 @@
 """The command line (contract 1) and what `check` says of a configuration (contract 2)."""
 import json
+import os
 import re
 import signal
 import socket
@@ -22,6 +23,79 @@ origins:
   web: {http: "http://127.0.0.1:9000"}
 routes:
   - {name: product, key: "product:{sku}", origin: web, load: "GET /products/{sku}"}
+"""
+
+# The block of the contract's section 2, word for word.
+CONTRACT = """\
+listen:
+  data: [127.0.0.1:8700]          # host:port or unix:/path.sock, one or several
+  admin: 127.0.0.1:8701
+  token: file:/run/secrets/token  # optional; see 6
+threads: auto                     # auto = CPUs this process may use (cgroup quota honoured)
+
+store:                            # L2; omit the block for an L1-only daemon
+  redis: redis://127.0.0.1:6379/0 # redis:// rediss:// redis+unix:///path?db=0
+                                  # redis-cluster://h1:p1,h2:p2   redis-sentinel://h1:p1,h2:p2/mymaster/0
+  prefix: "cache:"                # value of key K is at Redis key <prefix>K
+  format: record                  # record (metadata kept with the value) | raw (plain body, shared with other apps)
+  timeout: 100ms                  # budget of one Redis operation; past it the request goes on without Redis
+  lock: {ttl: 10s, wait: 5s}      # fill lock; ttl is renewed while its load runs; wait = longest a waiter waits
+  backplane: tracking             # tracking (CLIENT TRACKING, sees every writer) | pubsub (channel cache:invalidate) | off
+l1:
+  size: 0                         # bytes, 0 = off: then every request checks Redis. e.g. 64MiB
+  ttl: 60s                        # upper bound of a value's life in L1
+
+defaults:                         # policy; every key may be given per route too
+  ttl: 1h
+  ttl_jitter: 0                   # fraction in [0,1): the TTL is shortened by up to this share, at random
+  negative_ttl: 0s                # how long "no such record" is remembered; 0 = not at all
+  stale_while_revalidate: 0s      # serve stale for so long after the TTL, refreshing behind
+  stale_if_error: 0s              # serve stale for so long when the origin fails
+  early_refresh_beta: 1.0         # XFetch beta; 0 = off
+  soft_timeout: 0s                # with a stale value at hand, wait at most so long for the origin; 0 = not used
+  timeout: 5s                     # hard limit of one load
+  max_value: 1MiB                 # larger values are served but not stored
+  compress_above: 4KiB            # zstd in Redis from this size on; 0 = never
+  batch: 64                       # SQL loads waiting at the same time share one query, at most so many; 1 = off
+
+origins:
+  main:    {postgres: "postgresql://app@127.0.0.1/app", connections: 4}
+  catalog: {http: "http://127.0.0.1:9000", connections: 32}
+  local:   {sqlite: ./demo.db}
+  # each also: max_in_flight: 64, queue: 256, breaker: {failures: 5, open: 10s}, retries: 0
+
+routes:                           # tried in order; the first whose key template matches the whole key wins
+  - name: user
+    key: "user:{id:int}"          # {name} matches [^:/]+ ; {name:int} {name:uuid} {name:rest} (rest = anything)
+    origin: main
+    load: "SELECT id, name, email FROM users WHERE id = {id}"   # placeholders are bound parameters, never text
+    rows: one                     # one: JSON object, 404 when there is no row | many: JSON array, [] when none
+    ttl: 30m
+    tags: ["user:{id}", "people"]
+    write:                        # enables /v1/records for this route
+      strategy: invalidate        # invalidate | through | behind
+      put: "UPDATE users SET name = {body.name}, email = {body.email} WHERE id = {id} RETURNING id, name, email"
+      delete: "DELETE FROM users WHERE id = {id}"
+  - name: product
+    key: "product:{sku}"
+    origin: catalog
+    load: GET /products/{sku}     # placeholders are percent-encoded as ONE path segment or query value
+    cache_control: obey           # obey (s-maxage, max-age, no-store, private, stale-*, ETag/304) | ignore
+    forward_headers: []           # request headers sent on; each becomes part of the cache key
+    # write: {strategy: invalidate, put: PUT /products/{sku}, delete: DELETE /products/{sku}}   the request's body is sent on
+  - name: session
+    key: "session:{id}"
+    put: true                     # the app may PUT values itself; no origin: a miss is 404
+
+warm:
+  - name: active-users
+    origin: main
+    query: "SELECT id FROM users WHERE last_active_at > now() - interval '24 hours' LIMIT 1000"
+    key: "user:{id}"              # placeholders are the query's columns
+    when: startup                 # startup | 10m (interval) | manual
+    concurrency: 8
+    before_ready: false           # true: /readyz answers 503 until it has run
+log: {level: info, format: text}  # text | json
 """
 
 
@@ -93,6 +167,45 @@ def test_an_address_in_use_exits_1(tmp_path):
         done = run_cli("serve", "-c", str(file))
     assert done.returncode == 1
     assert str(port) in done.stderr
+
+
+def test_a_socket_in_a_directory_that_is_not_there_exits_1(tmp_path):
+    file = tmp_path / "asidecar.yaml"
+    file.write_text(GOOD.replace("127.0.0.1:8700", "unix:/nonexistent/data.sock").replace("127.0.0.1:8701", "off"))
+    done = run_cli("serve", "-c", str(file))
+    assert done.returncode == 1
+    assert "/nonexistent/data.sock" in done.stderr
+
+
+def test_serve_writes_nothing_to_stdout(tmp_path):
+    file = tmp_path / "asidecar.yaml"
+    file.write_text(GOOD.replace("8700", str(free_port())).replace("127.0.0.1:8701", "off"))
+    process = subprocess.Popen([BINARY, "serve", "-c", str(file)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        log = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=15)
+    finally:
+        process.kill()
+    assert b"ready" in log and b"stopped" in stderr
+    assert stdout == b""
+
+
+# --- threads
+
+
+def thread_count(daemon):
+    return len(os.listdir(f"/proc/{daemon.pid}/task"))
+
+
+def test_threads_auto_is_one_for_each_cpu_that_the_process_may_use(start_daemon):
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        auto, one, two = (thread_count(start_daemon(threads=threads)) for threads in ("auto", 1, 2))
+    finally:
+        os.sched_setaffinity(0, usable)
+    assert auto == one == two - 1
 
 
 # --- every error, at its place
@@ -179,6 +292,25 @@ def test_a_non_loopback_address_is_fine_with_a_token_or_when_it_is_said_to_be(ch
     assert (code, errors) == (0, [])
 
 
+@pytest.mark.parametrize("option, value", [
+    ("data", "127.0.0.1:0"), ("data", "127.0.0.1:65536"), ("data", "127.0.0.1"), ("data", "unix:data.sock"), ("data", "cache.internal:8700"),
+    ("admin", "127.0.0.1:0"), ("admin", "unix:admin.sock"),
+    ("hosts", "*"), ("hosts", "*.internal"), ("hosts", "cache.internal:8700"),
+])
+def test_an_address_or_host_that_cannot_work_is_an_error_at_its_place(check, option, value):
+    code, errors, output = check(f"listen:\n  {option}: \"{value}\"\n")
+    assert code == 2
+    assert [error[:2] for error in errors] == [(2, len(option) + 5)], output
+
+
+@pytest.mark.parametrize("token", ["token: ${TEST_TOKEN}", "token: ${TEST_TOKEN:-}", "token: \"\"", "token:", "token: ~"])
+@pytest.mark.parametrize("data", ["127.0.0.1:8700", "0.0.0.0:8700"])
+def test_an_empty_token_is_an_error_and_never_no_token(check, data, token):
+    code, errors, output = check(f"listen:\n  data: {data}\n  {token}\n", env={"TEST_TOKEN": ""})
+    assert code == 2
+    assert [line for line, _, _ in errors] == [3], output
+
+
 # --- values
 
 
@@ -190,6 +322,16 @@ def test_durations_have_units(check, value):
 @pytest.mark.parametrize("value", ["512", "4KiB", "64MiB"])
 def test_sizes_have_units(check, value):
     assert check(f"l1: {{size: {value}}}\n")[0] == 0
+
+
+@pytest.mark.parametrize("option, value", [
+    ("ttl", "90"), ("ttl", "1.5s"), ("ttl", "1h30m"), ("ttl", "-5s"), ("ttl", "18446744073709552s"), ("ttl", "99999999999999999999s"),
+    ("size", "64M"), ("size", "1.5MiB"), ("size", "17179869185GiB"), ("size", "99999999999999999999"),
+])
+def test_durations_and_sizes_of_other_forms_are_errors_at_their_place(check, option, value):
+    code, errors, output = check(f"l1:\n  {option}: {value}\n")
+    assert code == 2
+    assert [error[:2] for error in errors] == [(2, len(option) + 5)], output
 
 
 def test_environment_variables_expand_in_values(check):
@@ -252,6 +394,12 @@ def test_a_secret_file_that_cannot_be_read_is_an_error_at_its_line(check):
     code, errors, _ = check("listen:\n  token: file:/nonexistent/token\n")
     assert code == 2
     assert errors[0][0] == 2
+
+
+def test_the_configuration_of_the_contract_is_valid(check, tmp_path):
+    (tmp_path / "token").write_text("sesame-0123456789\n")
+    code, errors, _ = check(CONTRACT.replace("/run/secrets/token", str(tmp_path / "token")))
+    assert (code, errors) == (0, [])
 
 
 def test_the_example_in_the_tree_is_valid():

@@ -2,14 +2,16 @@
 import json
 import os
 import signal
+import socket
 import threading
 import time
 
 import pytest
 
 from harness.daemon import run_cli
+from harness.ports import free_port
 from harness.upstream import Reply
-from harness.wire import eventually, get_text
+from harness.wire import call, eventually, get_text
 
 
 def parts(store, upstream, *names):
@@ -140,6 +142,20 @@ def test_a_stopped_daemon_leaves_no_socket_file(start_daemon, store, upstream):
     assert not os.path.exists(daemon.data)
 
 
+def test_both_apis_may_listen_on_an_ipv6_address(start_daemon, store):
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+    data, admin = free_port(), free_port()
+    daemon = start_daemon.make(store=store, routes=[{"name": "s", "key": "s:{id}", "put": True}],
+                               listen={"data": f"[::1]:{data}", "admin": f"[::1]:{admin}"})
+    daemon.admin_address = ("::1", admin)
+    daemon.start()
+    assert call(("::1", data), "GET", "/v1/keys/s:1").slug == "no-record"
+
+
 def test_a_daemon_without_store_and_l1_serves(start_daemon, upstream):
     upstream.on("/a/1", Reply("1"))
     daemon = start_daemon(**parts(None, upstream, "a"))
@@ -178,6 +194,26 @@ def test_a_file_that_is_gone_keeps_the_old_configuration(start_daemon, store, up
     os.remove(daemon.file)
     signal_reload(daemon)
     assert daemon.get("a:1").status == 200
+
+
+FIXED = {
+    "listen.data": lambda daemon: {"listen": {"data": f"unix:{daemon.data}2", "admin": f"unix:{daemon.admin_address}"}},
+    "listen.admin": lambda daemon: {"listen": {"data": [f"unix:{daemon.data}", f"127.0.0.1:{daemon.tcp[1]}"], "admin": "off"}},
+    "threads": lambda daemon: {"threads": 3},
+    "l1.size": lambda daemon: {"l1": {"size": "1MiB"}},
+    "log.format": lambda daemon: {"log": {"format": "json"}},
+}
+
+
+@pytest.mark.parametrize("option", FIXED)
+def test_a_reload_that_changes_what_is_fixed_at_start_is_refused_and_the_log_names_it(start_daemon, store, upstream, option):
+    upstream.on("*", Reply("1"))
+    daemon = start_daemon(**parts(store, upstream, "a"))
+    before = len(daemon.log())
+    reload(daemon, **{**parts(store, upstream, "b"), **FIXED[option](daemon)})
+    eventually(lambda: f'"{option} ' in daemon.log()[before:])
+    assert daemon.get("a:1").status == 200
+    assert daemon.get("b:1").slug == "no-route"
 
 
 def test_a_request_in_flight_finishes_on_the_old_configuration(start_daemon, store, upstream):
@@ -255,3 +291,13 @@ def test_json_logs_are_one_object_per_line(start_daemon, store, upstream):
     daemon.stop()
     lines = daemon.log().splitlines()
     assert lines and all(isinstance(json.loads(line), dict) for line in lines)
+
+
+@pytest.mark.parametrize("level, ready, failed", [("debug", True, True), ("info", True, True), ("warn", False, True), ("error", False, False)])
+def test_the_log_holds_what_its_level_says(start_daemon, store, upstream, level, ready, failed):
+    upstream.on("*", Reply(status=500))
+    daemon = start_daemon(**parts(store, upstream, "a"), log={"level": level})
+    assert daemon.get("a:1").status == 502
+    daemon.stop()
+    log = daemon.log()
+    assert ("ready" in log, "load failed" in log) == (ready, failed), log

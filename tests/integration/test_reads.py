@@ -1,10 +1,12 @@
 """Reads, and what PUT and DELETE of a key do to them (contract 3). Most of it over L1 alone and over Redis alone."""
 import re
+import threading
 import time
 
 import pytest
 
 from harness.upstream import Reply
+from harness.wire import eventually, get_text
 
 
 @pytest.fixture(params=["L1", "L2"])
@@ -24,6 +26,9 @@ def daemon(start_daemon, tier, redis, prefix, upstream):
             {"name": "thing", "key": "thing:{id}", "load": "GET /things/{id}", "ttl": "100s", **web},
             {"name": "short", "key": "short:{id}", "load": "GET /things/{id}", "ttl": "1s", "stale_if_error": "60s", **web},
             {"name": "behind", "key": "behind:{id}", "load": "GET /things/{id}", "ttl": "1s", "stale_while_revalidate": "60s", **web},
+            {"name": "patient", "key": "patient:{id}", "load": "GET /things/{id}", "ttl": "1s", "stale_if_error": "60s", "soft_timeout": "300ms", **web},
+            {"name": "early", "key": "early:{id}", "load": "GET /things/{id}", "ttl": "10s", "early_refresh_beta": 99, **web},
+            {"name": "obeying", "key": "obeying:{id}", "load": "GET /things/{id}", "origin": "web", "ttl": "50s"},
             {"name": "remembered", "key": "remembered:{id}", "load": "GET /absent/{id}", "negative_ttl": "60s", **web},
             {"name": "small", "key": "small:{id}", "load": "GET /things/{id}", "max_value": "16", **web},
             {"name": "file", "key": "file:{path:rest}", "load": "GET /files/{path}", **web},
@@ -83,8 +88,9 @@ def test_an_absent_record_is_404(daemon):
     assert (answer.status, answer.slug) == (404, "no-record")
 
 
-def test_a_key_without_route_is_404(daemon):
-    answer = daemon.get("nothing-like-it")
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_key_without_route_is_404(daemon, method):
+    answer = daemon.key(method, "nothing-like-it", b"1" if method == "PUT" else None)
     assert (answer.status, answer.slug) == (404, "no-route")
 
 
@@ -115,6 +121,12 @@ def test_a_matching_if_none_match_is_304_without_body(daemon, form):
     answer = daemon.get("thing:1", if_none_match=form.format(etag=etag))
     assert (answer.status, answer.body) == (304, b"")
     assert answer.headers["etag"] == etag
+
+
+def test_head_may_be_304_too(daemon):
+    etag = daemon.get("thing:1").headers["etag"]
+    answer = daemon.key("HEAD", "thing:1", headers={"If-None-Match": etag})
+    assert answer.status == 304 and answer.headers["etag"] == etag
 
 
 def test_another_if_none_match_is_200(daemon):
@@ -211,9 +223,50 @@ def test_max_stale_accepts_what_is_stale(daemon, upstream, tier):
     assert upstream.count("/things/1") == 2
 
 
-def test_unknown_directives_are_ignored(daemon):
+@pytest.mark.parametrize("directives", ["frobnicate=3, x=\"a, b\"", "max-age=nonsense", "max-age=-1", "max-age=", "max-age", "min-fresh=-1", ", ,"])
+def test_directives_that_make_no_sense_are_ignored(daemon, directives):
     daemon.get("thing:1")
-    assert daemon.get("thing:1", cache_control="frobnicate=3, x=\"a, b\", max-age=nonsense").status == 200
+    assert daemon.get("thing:1", cache_control=directives).cache.hit
+
+
+def test_directives_may_come_on_several_lines(daemon):
+    daemon.get("thing:1")
+    with daemon.wire() as wire:
+        assert wire.ask(get_text("thing:1", "Cache-Control: min-fresh=500", "Cache-Control: only-if-cached")).slug == "not-cached"
+
+
+# --- what the upstream says of its value
+
+
+def test_age_begins_with_the_upstreams_age(daemon, upstream):
+    upstream.on("/things/1", Reply(headers={"Cache-Control": "max-age=100", "Age": "40"}))
+    for answer in (daemon.get("obeying:1"), daemon.get("obeying:1")):
+        assert int(answer.headers["age"]) in (40, 41)
+
+
+def test_a_weak_etag_of_the_upstream_becomes_a_strong_one(daemon, upstream):
+    upstream.on("/things/1", Reply(headers={"Cache-Control": "max-age=100", "ETag": 'W/"v1"'}))
+    etag = daemon.get("obeying:1").headers["etag"]
+    assert re.fullmatch(r'"[^"]+"', etag) and etag != '"v1"'
+    assert daemon.get("obeying:1", if_none_match=etag).status == 304
+
+
+def test_a_304_renews_a_value_that_could_not_be_served_stale(daemon, upstream):
+    upstream.on("/things/1", Reply("first", headers={"Cache-Control": "max-age=1", "ETag": '"v1"'}), Reply(status=304, headers={"Cache-Control": "max-age=100"}))
+    daemon.get("obeying:1")
+    time.sleep(1.2)
+    renewed = daemon.get("obeying:1")
+    assert (renewed.status, renewed.body) == (200, b"first")
+    assert upstream.requests[1].headers["if-none-match"] == '"v1"'
+    hit = daemon.get("obeying:1")
+    assert hit.cache.hit and hit.max_age > 90 and hit.body == b"first"
+
+
+@pytest.mark.parametrize("vary", ["X-Tenant", "Accept-Encoding, X-Tenant", "*"])
+def test_what_varies_by_a_header_that_is_not_forwarded_is_not_stored(daemon, upstream, vary):
+    upstream.on("/things/1", Reply(headers={"Cache-Control": "max-age=100", "Vary": vary}))
+    for _ in range(2):
+        assert daemon.get("obeying:1").headers["cache-status"] == "asidecar; fwd=uri-miss"
 
 
 # --- stale values
@@ -239,6 +292,58 @@ def test_a_stale_value_is_served_while_it_is_refreshed_behind(daemon, upstream):
     assert daemon.get("behind:1").body == b"2"
 
 
+def test_a_refresh_that_a_delete_overtakes_stores_nothing(daemon, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("old"), Reply("refreshed", gate=gate), Reply("new"))
+    daemon.get("behind:1")
+    time.sleep(1.2)
+    assert daemon.get("behind:1").body == b"old"
+    upstream.wait_for("/things/1", 2)
+    assert daemon.key("DELETE", "behind:1").status == 204
+    gate.set()
+    eventually(lambda: b"asidecar_flights 0\n" in daemon.admin("GET", "/metrics").body)
+    answer = daemon.get("behind:1")
+    assert answer.body == b"new" and answer.cache.fwd == "uri-miss"
+
+
+def test_a_slow_origin_delays_a_stale_value_by_soft_timeout_and_its_load_goes_on(daemon, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("old"), Reply("new", gate=gate))
+    daemon.get("patient:1")
+    time.sleep(1.2)
+    started = time.monotonic()
+    stale = daemon.get("patient:1")
+    assert 0.25 < time.monotonic() - started < 1.5
+    assert stale.body == b"old" and stale.cache.hit and stale.cache.ttl <= 0
+    gate.set()
+    eventually(lambda: daemon.get("patient:1").body == b"new")
+    assert upstream.count("/things/1") == 2
+
+
+def test_a_value_that_is_slow_to_load_is_refreshed_early(daemon, upstream):
+    gate = threading.Event()
+    upstream.on("/things/1", Reply("1", delay=0.3), Reply("2", gate=gate))
+    daemon.get("early:1")
+
+    def refreshing():
+        answer = daemon.get("early:1")
+        assert answer.body == b"1" and answer.cache.hit and answer.cache.ttl > 0
+        return upstream.count("/things/1") == 2
+
+    eventually(refreshing)
+    gate.set()
+    eventually(lambda: daemon.get("early:1").body == b"2")
+
+
+def test_a_value_lives_in_l1_no_longer_than_l1_ttl(start_daemon, upstream):
+    upstream.on("/x", Reply("1"))
+    daemon = start_daemon(l1={"size": "1MiB", "ttl": "500ms"}, origins={"web": {"http": upstream.url}},
+                          routes=[{"name": "x", "key": "x", "origin": "web", "load": "GET /x"}])
+    daemon.get("x")
+    assert daemon.get("x").cache.hit
+    eventually(lambda: daemon.get("x").cache.fwd == "uri-miss", within=2)
+
+
 def test_a_value_past_all_its_limits_is_gone(start_daemon, store, upstream):
     upstream.on("/x", Reply("1"), Reply(status=500))
     daemon = start_daemon(store=store, origins={"web": {"http": upstream.url}},
@@ -259,6 +364,16 @@ def test_larger_values_are_served_but_not_stored(daemon, upstream):
         assert answer.cache.fwd == "uri-miss" and not answer.cache.stored
     upstream.on("/things/2", Reply("x" * 16))
     assert daemon.get("small:2").cache.stored
+
+
+def test_an_answer_over_max_response_is_502(start_daemon, store, upstream):
+    upstream.on("/x/fits", Reply("x" * 1024))
+    upstream.on("/x/over", Reply("x" * 1025))
+    daemon = start_daemon(store=store, origins={"web": {"http": upstream.url, "max_response": "1KiB"}},
+                          routes=[{"name": "x", "key": "x:{id}", "origin": "web", "load": "GET /x/{id}"}])
+    assert daemon.get("x:fits").status == 200
+    answer = daemon.get("x:over")
+    assert (answer.status, answer.slug) == (502, "origin-failed")
 
 
 def test_a_value_of_a_mebibyte_survives_the_tiers(daemon, upstream):
@@ -321,16 +436,16 @@ def test_delete_of_what_is_not_cached_is_204(daemon):
 
 def test_put_where_it_is_not_allowed_is_405(daemon):
     answer = daemon.key("PUT", "thing:1", b"1")
-    assert answer.status == 405 and answer.headers["content-type"].startswith("application/problem+json")
+    assert (answer.status, answer.slug) == (405, "method-not-allowed")
     allowed = {m.strip() for m in answer.headers["allow"].split(",")}
     assert {"GET", "HEAD"} <= allowed and "PUT" not in allowed
 
 
 @pytest.mark.parametrize("method, target", [("POST", "/v1/keys/thing:1"), ("PATCH", "/v1/keys/thing:1"), ("OPTIONS", "/v1/keys/thing:1"),
-                                            ("GET", "/v1/invalidate"), ("GET", "/v1/mget"), ("PUT", "/v1/mget")])
+                                            ("TRACE", "/v1/keys/thing:1"), ("CONNECT", "/v1/keys/thing:1"), ("GET", "/v1/invalidate"), ("GET", "/v1/mget"), ("PUT", "/v1/mget")])
 def test_other_methods_are_405_and_say_what_is_allowed(daemon, method, target):
     answer = daemon.request(method, target, b"" if method in ("POST", "PUT", "PATCH") else None)
-    assert answer.status == 405
+    assert (answer.status, answer.slug) == (405, "method-not-allowed")
     assert answer.headers["allow"] and method not in answer.headers["allow"].split(", ")
 
 

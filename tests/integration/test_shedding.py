@@ -1,9 +1,9 @@
-"""Load shedding: breaker, bulkhead and connection limit answer 503 at once instead of piling up (contract 3, 5.9)."""
+"""Load shedding: breaker, bulkhead and connection limit answer 503 at once instead of piling up (contract 3, 5.9). Retries."""
 import threading
 import time
 
 from harness.upstream import Reply
-from harness.wire import eventually, fire, get_text
+from harness.wire import Wire, eventually, fire, get_text
 
 
 def config(store, upstream, timeout="5s", **origin):
@@ -97,6 +97,23 @@ def test_cached_values_are_served_while_the_breaker_is_open(start_daemon, store,
     assert daemon.get("thing:good").cache.hit
 
 
+# --- retries
+
+
+def test_a_load_that_fails_is_tried_again(start_daemon, store, upstream):
+    upstream.on("/things/1", Reply(status=500), Reply("fine"))
+    daemon = start_daemon(**config(store, upstream, retries=1))
+    assert daemon.get("thing:1").body == b"fine"
+    assert upstream.count() == 2
+
+
+def test_a_load_is_tried_no_more_often_than_retries_says(start_daemon, store, upstream):
+    upstream.on("/things/1", Reply(status=500))
+    daemon = start_daemon(**config(store, upstream, retries=2))
+    assert daemon.get("thing:1").status == 502
+    assert upstream.count() == 3
+
+
 # --- bulkhead
 
 
@@ -158,6 +175,21 @@ def test_connections_beyond_the_limit_are_answered_503_and_closed(start_daemon, 
     for wire in open_ones:
         wire.close()
     eventually(lambda: daemon.get("s:1").status == 404, within=2)
+
+
+def test_the_admin_api_takes_128_connections(start_daemon, store):
+    daemon = start_daemon(store=store, routes=[{"name": "s", "key": "s:{id}", "put": True}])
+    probe = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    open_ones = [Wire(daemon.admin_address) for _ in range(128)]
+    assert {wire.ask(probe).status for wire in open_ones} == {200}
+    with Wire(daemon.admin_address) as extra:
+        assert_shed(extra.read(), "overloaded")
+        assert extra.is_closed()
+    assert open_ones[0].ask(probe).status == 200, "the others go on"
+    assert daemon.get("s:1").status == 404, "and so does the data API"
+    for wire in open_ones:
+        wire.close()
+    eventually(lambda: daemon.admin("GET", "/livez").status == 200, within=2)
 
 
 def test_many_idle_connections_disturb_nobody(start_daemon, store):
