@@ -10,6 +10,8 @@
 #include "daemon/core/http_template.hpp"
 #include "daemon/core/key_template.hpp"
 #include "daemon/core/sql_template.hpp"
+#include "daemon/core/tag_template.hpp"
+#include "proto/record.hpp"
 #include "proto/redis_keys.hpp"
 #include "proto/text.hpp"
 
@@ -242,26 +244,16 @@ class checker {
   }
 
   void check_tags(const route_settings& r, const std::string& path, const std::optional<names>& params) {
+    if (r.tags.size() > proto::record_tags_max) fail(path + ".tags", "at most " + std::to_string(proto::record_tags_max) + " tags");
+    if (!r.tags.empty() && s_.store && s_.store->format == value_format::raw)
+      fail(path + ".tags", "tags need metadata beside the value: store.format must be record");
     for (std::size_t i = 0; i < r.tags.size(); ++i) {
       // A single text in place of a list has no element of its own; the error then falls back to the option.
       const auto at = element_path(path + ".tags", i);
       if (found_.broken(at)) continue;
       const auto& tag = r.tags[i];
-      if (tag.empty()) fail(at, "a tag must not be empty");
-      names used;
-      for (std::size_t open = tag.find_first_of("{}"); open != tag.npos;
-           open = tag.find_first_of("{}", open + 1)) {
-        const auto close = tag.find('}', open);
-        const auto name = tag.substr(open + 1, close == tag.npos ? 0 : close - open - 1);
-        if (tag[open] == '}' || close == tag.npos || !core::is_placeholder_name(name)) {
-          fail(at, quoted(tag) + " has a brace at offset " + std::to_string(open) +
-                       " that is not part of a placeholder such as {id}");
-          break;
-        }
-        used.push_back(name);
-        open = close;
-      }
-      check_placeholders(used, at, params);
+      const auto parsed = core::tag_template::parse(tag);
+      if (!report(parsed, at)) check_placeholders(boost::variant2::get<0>(parsed).params(), at, params);
     }
   }
 

@@ -2,6 +2,7 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+#include <zstd.h>
 
 #include <array>
 #include <cassert>
@@ -12,10 +13,11 @@ namespace {
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the record is written as it lies in memory");
 
-constexpr std::string_view magic("ASC\x01", 4);
 constexpr std::uint16_t flag_negative = 1;
-constexpr std::size_t checksum_end = 16;
-constexpr std::size_t fixed_size = 66;
+constexpr std::uint16_t flag_compressed = 2;
+constexpr std::size_t checked_from = 32;
+constexpr std::size_t fixed_size = 96;
+constexpr int compression_level = 1;  // what Redis stores is read far more often than written, but a load waits for it
 // Durations beyond this are not ours; keeps every sum of times far from overflow.
 constexpr std::int64_t time_ms_max = std::int64_t(1) << 52;
 
@@ -32,61 +34,103 @@ T get(const char* at) noexcept {
 }
 
 std::uint64_t checksum(std::string_view bytes) noexcept {
-  return XXH3_64bits_withSeed(bytes.data() + checksum_end, bytes.size() - checksum_end, get<std::uint64_t>(bytes.data()));
+  return XXH3_64bits_withSeed(bytes.data() + checked_from, bytes.size() - checked_from, get<std::uint64_t>(bytes.data()));
 }
 
 bool sane(std::int64_t time_ms) noexcept { return time_ms >= 0 && time_ms <= time_ms_max; }
 
 }  // namespace
 
-std::string encode_record(const record& value) {
+std::string expiry_mark(std::int64_t expired_at_ms) {
+  std::string out(16, '\0');
+  put<std::int64_t>(out.data(), expired_at_ms);
+  put<std::uint64_t>(&out[8], XXH3_64bits(out.data(), 8));
+  return out;
+}
+
+std::uint64_t hash_tags(std::span<const std::string> names) {
+  std::string all;
+  for (const auto& name : names) all.append(name).push_back('\0');
+  return names.empty() ? 0 : XXH3_64bits(all.data(), all.size());
+}
+
+namespace {
+
+// Empty when it would save nothing.
+std::string compressed(std::string_view body) {
+  std::string out(ZSTD_compressBound(body.size()), '\0');
+  const auto size = ZSTD_compress(out.data(), out.size(), body.data(), body.size(), compression_level);
+  if (ZSTD_isError(size) != 0 || size + 64 >= body.size() || body.size() / size >= compression_ratio_max) return {};
+  out.resize(size);
+  return out;
+}
+
+}  // namespace
+
+std::string encode_record(const record& value, std::uint64_t compress_above) {
   const std::array<std::string_view, 5> texts{value.etag, value.content_type, value.content_encoding, value.origin_etag,
                                               value.last_modified};
-  std::size_t body_offset = fixed_size;
+  std::size_t body_offset = fixed_size + value.tag_versions.size();
   for (const auto& text : texts) {
     assert(text.size() <= record_text_max);
     body_offset += text.size();
   }
+  std::string small;
+  if (compress_above > 0 && value.body.size() >= compress_above) small = compressed(value.body);
+  const auto body = small.empty() ? value.body : std::string_view(small);
   std::string out;
-  out.reserve(body_offset + value.body.size());
+  out.reserve(body_offset + body.size());
   out.resize(fixed_size);
-  std::memcpy(out.data(), magic.data(), magic.size());
-  put<std::uint16_t>(&out[4], value.negative ? flag_negative : 0);
+  std::memcpy(out.data(), record_magic.data(), record_magic.size());
+  put<std::uint16_t>(&out[4], static_cast<std::uint16_t>((value.negative ? flag_negative : 0) | (small.empty() ? 0 : flag_compressed)));
   put<std::uint16_t>(&out[6], static_cast<std::uint16_t>(body_offset));
-  put<std::int64_t>(&out[16], value.created_ms);
-  put<std::int64_t>(&out[24], value.fresh_ms);
-  put<std::int64_t>(&out[32], value.stale_while_revalidate_ms);
-  put<std::int64_t>(&out[40], value.stale_if_error_ms);
-  put<std::uint32_t>(&out[48], value.load_time_us);
-  put<std::uint32_t>(&out[52], static_cast<std::uint32_t>(value.body.size()));
+  out.replace(expiry_mark_offset, 16, expiry_mark(value.expired_at_ms));
+  put<std::int64_t>(&out[32], value.created_ms);
+  put<std::int64_t>(&out[40], value.fresh_ms);
+  put<std::int64_t>(&out[48], value.stale_while_revalidate_ms);
+  put<std::int64_t>(&out[56], value.stale_if_error_ms);
+  put<std::uint32_t>(&out[64], value.load_time_us);
+  put<std::uint32_t>(&out[68], static_cast<std::uint32_t>(body.size()));
+  put<std::uint32_t>(&out[72], static_cast<std::uint32_t>(value.body.size()));
+  put<std::uint16_t>(&out[86], static_cast<std::uint16_t>(value.tag_versions.size() / tag_version_bytes));
+  put<std::uint64_t>(&out[88], value.tags_hash);
+  out.append(value.tag_versions);
   for (std::size_t i = 0; i < texts.size(); ++i) {
-    put<std::uint16_t>(&out[56 + 2 * i], static_cast<std::uint16_t>(texts[i].size()));
+    put<std::uint16_t>(&out[76 + 2 * i], static_cast<std::uint16_t>(texts[i].size()));
     out.append(texts[i]);
   }
-  out.append(value.body);
+  out.append(body);
   put<std::uint64_t>(&out[8], checksum(out));
   return out;
 }
 
 std::optional<record> decode_record(std::string_view bytes) noexcept {
-  if (bytes.size() < fixed_size || bytes.substr(0, magic.size()) != magic) return std::nullopt;
+  if (bytes.size() < fixed_size || bytes.substr(0, record_magic.size()) != record_magic) return std::nullopt;
   const char* p = bytes.data();
   const auto flags = get<std::uint16_t>(p + 4);
-  if ((flags & ~flag_negative) != 0 || get<std::uint64_t>(p + 8) != checksum(bytes)) return std::nullopt;
+  if ((flags & ~(flag_negative | flag_compressed)) != 0 || get<std::uint64_t>(p + 8) != checksum(bytes)) return std::nullopt;
+  if (get<std::uint64_t>(p + 24) != XXH3_64bits(p + 16, 8)) return std::nullopt;
 
   record value;
   value.negative = (flags & flag_negative) != 0;
-  value.created_ms = get<std::int64_t>(p + 16);
-  value.fresh_ms = get<std::int64_t>(p + 24);
-  value.stale_while_revalidate_ms = get<std::int64_t>(p + 32);
-  value.stale_if_error_ms = get<std::int64_t>(p + 40);
-  value.load_time_us = get<std::uint32_t>(p + 48);
-  if (!sane(value.created_ms) || !sane(value.fresh_ms) || !sane(value.stale_while_revalidate_ms) ||
-      !sane(value.stale_if_error_ms))
-    return std::nullopt;
+  value.compressed = (flags & flag_compressed) != 0;
+  value.expired_at_ms = get<std::int64_t>(p + 16);
+  value.created_ms = get<std::int64_t>(p + 32);
+  value.fresh_ms = get<std::int64_t>(p + 40);
+  value.stale_while_revalidate_ms = get<std::int64_t>(p + 48);
+  value.stale_if_error_ms = get<std::int64_t>(p + 56);
+  value.load_time_us = get<std::uint32_t>(p + 64);
+  value.body_size = get<std::uint32_t>(p + 72);
+  value.tags_hash = get<std::uint64_t>(p + 88);
+  for (const auto time : {value.expired_at_ms, value.created_ms, value.fresh_ms, value.stale_while_revalidate_ms, value.stale_if_error_ms})
+    if (!sane(time)) return std::nullopt;
 
   std::size_t offset = fixed_size;
-  const char* length = p + 56;
+  const std::size_t tags = get<std::uint16_t>(p + 86);
+  if (tags > record_tags_max || tags * tag_version_bytes > bytes.size() - offset) return std::nullopt;
+  value.tag_versions = bytes.substr(offset, tags * tag_version_bytes);
+  offset += value.tag_versions.size();
+  const char* length = p + 76;
   for (std::string_view* text : {&value.etag, &value.content_type, &value.content_encoding, &value.origin_etag,
                                  &value.last_modified}) {
     const std::size_t size = get<std::uint16_t>(length);
@@ -95,9 +139,22 @@ std::optional<record> decode_record(std::string_view bytes) noexcept {
     offset += size;
     length += 2;
   }
-  if (get<std::uint16_t>(p + 6) != offset || get<std::uint32_t>(p + 52) != bytes.size() - offset) return std::nullopt;
+  if (get<std::uint16_t>(p + 6) != offset || get<std::uint32_t>(p + 68) != bytes.size() - offset) return std::nullopt;
   value.body = bytes.substr(offset);
+  if (!value.compressed && value.body_size != value.body.size()) return std::nullopt;
   return value;
+}
+
+std::optional<std::string> inflate_record(const record& value, std::uint64_t body_max) {
+  const std::uint64_t size = value.body_size;
+  if (size > body_max || value.body.empty() || size / value.body.size() >= compression_ratio_max) return std::nullopt;
+  if (ZSTD_getFrameContentSize(value.body.data(), value.body.size()) != size) return std::nullopt;
+  std::string body(size, '\0');
+  if (ZSTD_decompress(body.data(), body.size(), value.body.data(), value.body.size()) != size) return std::nullopt;
+  record plain = value;
+  plain.compressed = false;
+  plain.body = body;
+  return encode_record(plain);
 }
 
 std::string make_etag(std::string_view content_type, std::string_view body) {

@@ -24,6 +24,10 @@ std::array<std::string_view, 2> names_of_lock(std::string_view lock) noexcept {
   return {lock.substr(open + 1, lock.size() - open - 2), lock.substr(close + 1)};
 }
 
+std::string tag_name(std::string_view prefix, std::string_view tag) {
+  return std::string(internal_namespace).append("tag:").append(prefix).append(tag);
+}
+
 std::string glob_escape(std::string_view text) {
   std::string out;
   for (const char c : text) {

@@ -20,6 +20,9 @@ inline constexpr std::string_view all_locks = "asidecar:lock:{*";  // a glob
 // Of which values `lock` may be the lock: the name can be read in two ways.
 std::array<std::string_view, 2> names_of_lock(std::string_view lock) noexcept;
 
+// Where the version of a tag is kept. `prefix` is that of the values: instances that share values share tags.
+std::string tag_name(std::string_view prefix, std::string_view tag);
+
 // `text` as a glob that matches exactly itself: escapes * ? [ ] \ .
 std::string glob_escape(std::string_view text);
 

@@ -43,6 +43,12 @@ struct lane {
   std::unique_ptr<http::data_api> api;
   std::unique_ptr<http::server> server;
   bool stopping = false;
+
+  void use(const service& s) {
+    std::erase_if(resources, [](const auto& r) { return r.expired(); });
+    resources.insert(resources.end(), s.resources.begin(), s.resources.end());
+  }
+  std::vector<std::weak_ptr<stoppable>> resources;  // of all services that still have requests
 };
 
 class daemon {
@@ -67,6 +73,7 @@ class daemon {
   std::unique_ptr<observe::event_log> log_;
   observe::metrics metrics_;
   engine::shared_state shared_;
+  std::shared_ptr<redis::backplane> backplane_;  // null without a store; on the first lane
   std::shared_ptr<generation> current_;  // the first lane's thread only
   std::vector<std::unique_ptr<lane>> lanes_;
   http::connection_limit data_limit_;
@@ -88,18 +95,15 @@ std::vector<std::unique_ptr<lane>> make_lanes(std::size_t count) {
   return out;
 }
 
-// L1 copies beside a store need the backplane to learn of other writers; until that is there, L1 serves only without a store.
-std::uint64_t l1_bytes(const config::settings& s) { return s.store ? 0 : s.l1.size; }
-
 daemon::daemon(config::settings settings, std::string path)
-    : path_(std::move(path)), log_(observe::make_log(settings.log)), metrics_(worker_count(settings)), shared_(l1_bytes(settings)),
+    : path_(std::move(path)), log_(observe::make_log(settings.log)), metrics_(worker_count(settings)), shared_(settings.l1.size),
       lanes_(make_lanes(worker_count(settings))), data_limit_{settings.listen.max_connections},
       signals_(lanes_.front()->worker.context, SIGTERM, SIGINT, SIGHUP) {
-  if (settings.store && settings.l1.size > 0) log_->event(severity::warn, "l1 beside a store is not yet in effect: every request checks Redis");
   if (raise_descriptor_limit() < settings.listen.max_connections + 256)
     log_->event(severity::warn, "the limit of open files is below what listen.max_connections needs");
   listen(settings);
-  current_ = std::make_shared<generation>(std::move(settings), lanes_.front()->worker, metrics_, *log_);
+  backplane_ = make_backplane(settings, lanes_.front()->worker, shared_, metrics_, *log_);
+  current_ = std::make_shared<generation>(std::move(settings), metrics_);
   metrics_.gauge("asidecar_l1_bytes", "Bytes held in L1.", [this] { return static_cast<double>(shared_.l1.bytes()); });
   metrics_.gauge("asidecar_l1_entries", "Values held in L1.", [this] { return static_cast<double>(shared_.l1.entries()); });
   metrics_.gauge("asidecar_flights", "Loads under way.", [this] { return static_cast<double>(shared_.flights.size()); });
@@ -145,7 +149,9 @@ int daemon::run() {
 }
 
 task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
-  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, metrics_, *log_);
+  if (backplane_ && l.worker.index == 0) backplane_->start();
+  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, metrics_, *log_);
+  l.use(s);
   if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
   if (l.stopping) co_return;
   l.api->serve_with(s.data);
@@ -170,6 +176,9 @@ const char* daemon::fixed_at_start(const config::settings& now, const config::se
   if (now.listen.max_connections != wanted.listen.max_connections) return "listen.max_connections";
   if (now.threads != wanted.threads) return "threads";
   if (now.l1.size != wanted.l1.size || now.store.has_value() != wanted.store.has_value()) return "l1.size or the presence of store";
+  if (now.store && (now.store->redis != wanted.store->redis || now.store->prefix != wanted.store->prefix || now.store->format != wanted.store->format ||
+                    now.store->backplane != wanted.store->backplane))
+    return "store.redis, store.prefix, store.format or store.backplane";
   if (now.log.format != wanted.log.format) return "log.format";
   return nullptr;
 }
@@ -185,14 +194,15 @@ void daemon::reload() {
     return;
   }
   log_->set_level(loaded.value->log.level);
-  current_ = std::make_shared<generation>(std::move(*loaded.value), lanes_.front()->worker, metrics_, *log_);
+  current_ = std::make_shared<generation>(std::move(*loaded.value), metrics_);
   for (auto& l : lanes_)
     asio::post(l->worker.executor(), [this, lane = l.get(), g = current_] { lane->lifecycle.spawn(switch_lane(*lane, g)); });
   log_->event(severity::info, "configuration reloaded", {{"file", path_}});
 }
 
 task<void> daemon::switch_lane(lane& l, std::shared_ptr<generation> g) {
-  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, metrics_, *log_);
+  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, metrics_, *log_);
+  l.use(s);
   if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
   if (!l.stopping) l.api->serve_with(s.data);
 }
@@ -218,7 +228,14 @@ task<void> daemon::stop_lane(lane& l) {
     co_await admin_server_->drained(std::min(deadline, l.worker.time->now() + std::chrono::seconds(1)));
   }
   l.api->serve_with(nullptr);
-  co_await l.worker.tasks.join(*l.worker.time, deadline);
+  if (backplane_ && first) backplane_->stop();
+  const bool all_ended = co_await l.worker.tasks.join(*l.worker.time, deadline);
+  if (!all_ended) {
+    // What still waits for an origin or for Redis ends now, while there is a loop to run it.
+    for (const auto& weak : l.resources)
+      if (const auto r = weak.lock()) r->stop();
+    co_await l.worker.tasks.join(*l.worker.time, l.worker.time->now() + std::chrono::seconds(1));
+  }
   ++stopped_;
   // The first lane has the signals: it goes last, so that a second one still ends the others at once.
   const auto bell = l.worker.time->make_alarm();

@@ -9,14 +9,17 @@
 namespace asidecar::app {
 namespace {
 
-// Stops something when the cache that used it is gone.
 template <class T>
-struct stopped_at_end {
-  explicit stopped_at_end(std::shared_ptr<T> t) : held(std::move(t)) {}
+class stopped_at_end final : public stoppable {
+ public:
+  explicit stopped_at_end(std::shared_ptr<T> t) : held_(std::move(t)) {}
   stopped_at_end(const stopped_at_end&) = delete;
   stopped_at_end& operator=(const stopped_at_end&) = delete;
-  ~stopped_at_end() { held->stop(); }
-  std::shared_ptr<T> held;
+  ~stopped_at_end() override { held_->stop(); }
+  void stop() override { held_->stop(); }
+
+ private:
+  std::shared_ptr<T> held_;
 };
 
 // Connections of an origin are dealt out to the threads; each has at least one.
@@ -55,32 +58,49 @@ engine::route make_route(const config::route_settings& r) {
   auto parsed = core::key_template::parse(r.key);
   auto* key = boost::variant2::get_if<core::key_template>(&parsed);
   if (key == nullptr) throw std::runtime_error("route " + r.name + ": its key template does not parse");
-  engine::route out{r.name, std::move(*key), r.rules, r.origin, r.put, r.content_type, {}, nullptr, nullptr};
+  engine::route out{r.name, std::move(*key), r.rules, r.origin, r.put, r.content_type, {}, {}, nullptr, nullptr};
   for (const auto& h : r.forward_headers) out.forward_headers.push_back(lower(h));
+  for (const auto& t : r.tags) {
+    auto tag = core::tag_template::parse(t);
+    engine::route::tag made{std::move(boost::variant2::get<0>(tag)), {}};
+    for (const auto& name : made.text.params()) made.positions.push_back(out.key.param_index(name).value());
+    out.tags.push_back(std::move(made));
+  }
   return out;
 }
 
 }  // namespace
 
-generation::generation(config::settings s, runtime::worker& first, observe::metrics& m, engine::event_sink& events) : settings(std::move(s)) {
-  if (settings.store) backplane = std::make_shared<redis::backplane>(first, redis_terms(settings, "backplane"), m.backplane(), events);
+generation::generation(config::settings s, observe::metrics& m) : settings(std::move(s)) {
   for (const auto& o : settings.origins) guards[o.name] = origin::make_guard(o, m.origin(o.name));
   who = std::make_shared<http::admission>(settings.listen.token, settings.listen.hosts);
 }
 
+std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, runtime::worker& home, engine::shared_state& shared,
+                                                 observe::metrics& metrics, engine::event_sink& events) {
+  if (!s.store) return nullptr;
+  return std::make_shared<redis::backplane>(home, redis_terms(s, "backplane"), *s.store, s.l1.size > 0, shared, metrics.backplane(), events);
+}
+
 service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     observe::metrics& metrics, engine::event_sink& events) {
+                     std::shared_ptr<redis::backplane> backplane, observe::metrics& metrics, engine::event_sink& events) {
   const auto& s = from.settings;
   service out;
   std::unique_ptr<engine::l2_store> store;
   engine::cache_times times;
   times.l1_ttl = s.l1.ttl;
   std::vector<std::shared_ptr<void>> resources;
+  const auto keep = [&](auto& resource) {
+    using kind = typename std::remove_reference_t<decltype(resource)>::element_type;
+    const auto kept = std::make_shared<stopped_at_end<kind>>(resource);
+    resources.push_back(kept);
+    out.resources.push_back(kept);
+  };
   if (s.store) {
     out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis"), metrics.store(worker.index), events);
-    resources.push_back(std::make_shared<stopped_at_end<redis::connection>>(out.store));
-    if (worker.index == 0) resources.push_back(std::make_shared<stopped_at_end<redis::backplane>>(from.backplane));
-    store = redis::make_store(worker, out.store, from.backplane, *s.store);
+    keep(out.store);
+    store = redis::make_store(worker, out.store, std::move(backplane), *s.store);
+    times.own_fills_are_heard = s.store->backplane == config::backplane_kind::tracking;
     times.lock_ttl = s.store->lock_ttl;
     times.lock_wait = s.store->lock_wait;
   }
@@ -89,7 +109,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   std::map<std::string, std::shared_ptr<origin::origin>> origins;
   for (const auto& o : s.origins) {
     auto made = make_origin(worker, o, workers);
-    resources.push_back(std::make_shared<stopped_at_end<origin::origin>>(made));
+    keep(made);
     origins.emplace(o.name, std::move(made));
   }
   for (const auto& r : s.routes) {
@@ -102,7 +122,6 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   }
   cache->resources = std::move(resources);
   if (out.store) out.store->start();
-  if (from.backplane && worker.index == 0) from.backplane->start();
   auto data = std::make_shared<http::data_service>();
   data->cache = std::move(cache);
   data->who = from.who;

@@ -17,20 +17,32 @@ namespace asidecar::app {
 
 // What the threads share of one configuration.
 struct generation {
-  generation(config::settings s, runtime::worker& first, observe::metrics& m, engine::event_sink& events);
+  generation(config::settings s, observe::metrics& m);
   config::settings settings;
   std::map<std::string, std::shared_ptr<origin::guard>> guards;
   std::shared_ptr<const http::admission> who;
-  std::shared_ptr<redis::backplane> backplane;  // null without a store; started and stopped by the first thread's service
+};
+
+// Something with coroutines of its own, which end once it is stopped. The cache over it stops it when it goes; at the end of the
+// process that is done while there is still a loop to run them.
+class stoppable {
+ public:
+  virtual ~stoppable() = default;
+  virtual void stop() = 0;
 };
 
 struct service {
   std::shared_ptr<const http::data_service> data;
   std::shared_ptr<redis::connection> store;  // null without one
+  std::vector<std::weak_ptr<stoppable>> resources;
 };
+
+// Null without a store. It lives on `home`, for the life of the process.
+std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, runtime::worker& home, engine::shared_state& shared,
+                                                 observe::metrics& metrics, engine::event_sink& events);
 
 // Throws std::runtime_error when something of the configuration turns out not to work.
 service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     observe::metrics& metrics, engine::event_sink& events);
+                     std::shared_ptr<redis::backplane> backplane, observe::metrics& metrics, engine::event_sink& events);
 
 }  // namespace asidecar::app

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "daemon/core/glob.hpp"
 #include "daemon/engine/compose.hpp"
 
 namespace asidecar::engine {
@@ -10,71 +11,119 @@ namespace {
 using action = core::lookup::action;
 using core::tier;
 
-enum class use : std::uint8_t { fresh, stale };
-
-read_answer served(value_ptr v, tier where, use as, core::wall_time now) {
+read_answer served(value_ptr v, tier where, core::wall_time now) {
+  const auto left = v->life().freshness_left(now);
   read_answer out;
-  out.status.ttl = std::chrono::floor<std::chrono::seconds>(v->life().freshness_left(now)).count();
+  out.status.ttl = std::chrono::floor<std::chrono::seconds>(left).count();
   out.status.detail = where == tier::l1 ? "L1" : "L2";
-  out.counted = as == use::stale         ? read_result::stale
-                : v->life().negative     ? read_result::negative
-                : where == tier::l1      ? read_result::l1
-                                         : read_result::l2;
+  out.counted = left <= core::milliseconds(0) ? read_result::stale
+                : v->life().negative          ? read_result::negative
+                : where == tier::l1           ? read_result::l1
+                                              : read_result::l2;
   out.value = std::move(v);
   return out;
 }
 
 }  // namespace
 
-// The newest entry met on the way.
-struct cache::candidate {
-  value_ptr value;
-  tier where = tier::none;
-  void offer(value_ptr v, tier from) {
-    if (v && (!value || v->life().created >= value->life().created)) value = std::move(v), where = from;
+std::vector<std::string> route::tags_of(const std::vector<std::string>& params) const {
+  std::vector<std::string> out;
+  for (const auto& t : tags) {
+    std::vector<std::string_view> values;
+    for (const auto position : t.positions) values.emplace_back(params.at(position));
+    out.push_back(t.text.format(values));
+  }
+  return out;
+}
+
+// The entries met on the way: the last one, and the newest.
+struct cache::candidates {
+  value_ptr last;
+  value_ptr newest;
+  tier last_from = tier::none;
+  tier newest_from = tier::none;
+  void meet(const value_ptr& v, tier from) {
+    if (!v) return;
+    last = v;
+    last_from = from;
+    if (newest && newest->life().created > v->life().created) return;
+    newest = v;
+    newest_from = from;
   }
 };
 
 std::optional<read_answer> cache::peek(std::string_view key, const route& r, const proto::request_directives& directives) {
   if (!shared_.l1.enabled() || !directives.none()) return std::nullopt;
   const auto now = worker_.time->wall_now();
-  auto found = shared_.l1.find(key, now);
-  if (!found) return std::nullopt;
-  core::lookup way(directives, r.rules, tiers_of(r));
-  if (way.on_entry(tier::l1, found->life(), now, worker_.random->unit()) != action::serve) return std::nullopt;
-  return served(std::move(found), tier::l1, use::fresh, now);
+  auto found = shared_.l1.find(key, now, shared_.fence);
+  if (!found.value) return std::nullopt;
+  core::lookup way(directives, r.rules, tiers_of(r, key));
+  if (way.on_l1(found.value->life(), standing_of(found), now, worker_.random->unit()) != action::serve) return std::nullopt;
+  if (found.value->life().freshness_left(now) <= core::milliseconds(0)) return std::nullopt;
+  return served(std::move(found.value), tier::l1, now);
 }
 
-core::lookup::tiers cache::tiers_of(const route& r) const noexcept { return {shared_.l1.enabled(), store_ != nullptr, r.load != nullptr}; }
+core::lookup::tiers cache::tiers_of(const route& r, std::string_view key) const noexcept {
+  return {shared_.l1.enabled(), store_ != nullptr, r.load != nullptr, shared_.failures.recent(key, worker_.time->now())};
+}
 
-task<read_answer> cache::read(read_request request) {
+core::standing cache::standing_of(const memory_cache::found& f) const noexcept {
+  if (!f.current) return core::standing::outdated;
+  return shared_.l1_trusted.load(std::memory_order_acquire) ? core::standing::current : core::standing::unheard;
+}
+
+task<std::vector<cache::stored>> cache::prefetch(std::vector<read_request> requests) {
+  std::vector<stored> out(requests.size());
+  if (!store_) co_return out;
+  std::vector<l2_store::item> items;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    auto& r = requests[i];
+    if (peek(r.key, *r.to, r.directives)) continue;  // L1 will most likely answer
+    r.tags = r.to->tags_of(r.params);
+    items.push_back(item_of(r));
+    places.push_back(i);
+  }
+  if (items.empty()) co_return out;
+  auto got = co_await store_->read_many(std::move(items));
+  for (std::size_t i = 0; i < places.size(); ++i) out[places[i]] = std::move(got[i]);
+  co_return out;
+}
+
+task<read_answer> cache::read(read_request request, std::optional<l2_store::read_outcome> known) {
   const route& r = *request.to;
-  core::lookup way(request.directives, r.rules, tiers_of(r));
-  const auto stamp = shared_.fence.take(request.key);
-  candidate seen;
+  request.tags = r.tags_of(request.params);
+  core::lookup way(request.directives, r.rules, tiers_of(r, request.key));
+  const auto stamp = shared_.fence.take(request.key, request.tags);
+  candidates seen;
   for (action next = way.start();;) {
     const auto now = worker_.time->wall_now();
     switch (next) {
       case action::read_l1: {
-        const auto found = shared_.l1.find(request.key, now);
-        seen.offer(found, tier::l1);
-        next = found ? way.on_entry(tier::l1, found->life(), now, worker_.random->unit()) : way.on_absent(tier::l1);
+        const auto found = shared_.l1.find(request.key, now, shared_.fence);
+        seen.meet(found.value, tier::l1);
+        next = found.value ? way.on_l1(found.value->life(), standing_of(found), now, worker_.random->unit()) : way.on_absent(tier::l1, now);
         break;
       }
       case action::read_l2: {
-        const auto got = co_await store_->read(item_of(request));
-        seen.offer(got.found, tier::l2);
-        if (!got.up) next = way.on_store_down();
-        else if (!got.found) next = way.on_absent(tier::l2);
-        else next = way.on_entry(tier::l2, got.found->life(), worker_.time->wall_now(), worker_.random->unit());
+        if (!known) known = co_await store_->read(item_of(request));
+        const auto then = worker_.time->wall_now();
+        if (!known->up) {
+          next = way.on_store_down(then);
+        } else if (!known->found) {
+          seen = {};
+          next = way.on_absent(tier::l2, then);
+        } else {
+          seen.meet(known->found, tier::l2);
+          next = way.on_l2(known->found->life(), then, worker_.random->unit());
+        }
         break;
       }
-      case action::serve_and_refresh: start_refresh(request, seen.value); [[fallthrough]];
-      case action::serve: {
-        if (seen.where == tier::l2) keep_in_l1(request.key, seen.value, stamp);
-        const bool fresh = seen.value->life().freshness_left(now) > core::milliseconds(0);
-        co_return served(seen.value, seen.where, fresh ? use::fresh : use::stale, now);
-      }
+      case action::serve_and_refresh: start_refresh(request, seen.last); [[fallthrough]];
+      case action::serve:
+        if (seen.last_from == tier::l2) keep_in_l1(request.key, seen.last, stamp);
+        co_return served(seen.last, seen.last_from, now);
+      case action::serve_newest: co_return served(seen.newest, seen.newest_from, now);
       case action::load: co_return co_await load_or_join(request, way, std::move(seen));
       case action::miss:
       case action::not_cached: {
@@ -90,11 +139,11 @@ task<read_answer> cache::read(read_request request) {
 }
 
 // Nothing stored will do: the key's flight, or a stale value in its stead.
-task<read_answer> cache::load_or_join(const read_request& request, const core::lookup& way, candidate seen) {
-  const auto end = co_await fly(request, way, seen.value);
+task<read_answer> cache::load_or_join(const read_request& request, const core::lookup& way, candidates seen) {
+  const auto end = co_await fly(request, way, seen.newest);
   const auto now = worker_.time->wall_now();
   const bool stale = end.result ? end.result->error && way.stale_may_serve(now) : true;
-  if (stale) co_return served(seen.value, seen.where, use::stale, now);
+  if (stale) co_return served(seen.newest, seen.newest_from, now);
   const auto& result = *end.result;
   read_answer out;
   out.value = result.value;
@@ -115,7 +164,7 @@ task<cache::flown> cache::fly(const read_request& request, const core::lookup& w
   read_request asked = request;
   for (int attempt = 0;; ++attempt) {
     const bool last = attempt == 2;
-    const auto [f, starter] = shared_.flights.join(request.key, shared_.fence);
+    const auto [f, starter] = shared_.flights.join(request.key, request.tags, shared_.fence);
     if (starter) worker_.tasks.spawn(run_flight(shared_from_this(), asked, f, seen));
     else r.stats->coalesced.add();
     flight_result_ptr result;
@@ -137,7 +186,7 @@ task<cache::flown> cache::fly(const read_request& request, const core::lookup& w
 }
 
 void cache::start_refresh(const read_request& request, const value_ptr& seen) {
-  const auto [f, starter] = shared_.flights.join(request.key, shared_.fence);
+  const auto [f, starter] = shared_.flights.join(request.key, request.tags, shared_.fence);
   if (!starter) return;
   auto behind = request;
   behind.directives = {};
@@ -145,63 +194,91 @@ void cache::start_refresh(const read_request& request, const value_ptr& seen) {
 }
 
 bool cache::keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp) {
-  if (!shared_.l1.enabled()) return false;
-  const auto now = worker_.time->wall_now();
-  return shared_.l1.insert(key, v, now + std::min(times_.l1_ttl, keep_for(*v, now)), shared_.fence, stamp);
+  return shared_.l1_trusted.load(std::memory_order_acquire) && keep_in_l1_for(key, v, stamp, times_.l1_ttl);
 }
 
-task<bool> cache::put(const route& r, std::string key, std::string content_type, std::string body) {
+bool cache::keep_in_l1_for(std::string_view key, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest) {
+  if (!shared_.l1.enabled()) return false;
+  const auto now = worker_.time->wall_now();
+  return shared_.l1.insert(key, v, now + std::min({times_.l1_ttl, longest, keep_for(*v, now)}), shared_.fence, stamp);
+}
+
+task<bool> cache::put(read_request to, std::string content_type, std::string body) {
+  const route& r = *to.to;
+  to.tags = r.tags_of(to.params);
   loaded given;
   given.body = std::move(body);
   given.content_type = std::move(content_type);
   if (given.content_type.empty()) given.content_type = r.content_type;
+  tag_stamp tags;
+  if (store_ && !to.tags.empty()) {
+    auto versions = co_await store_->tag_versions(item_of(to));
+    if (!versions) co_return false;
+    tags = {proto::hash_tags(to.tags), std::move(*versions)};
+  }
   const auto now = worker_.time->wall_now();
-  const auto made = compose(given, r.rules, nullptr, now, core::microseconds(0), worker_.random->unit());
-  const std::vector<std::string> keys{key};
-  forget(keys);
+  const auto made = compose(given, r.rules, nullptr, now, core::microseconds(0), worker_.random->unit(), tags);
+  const std::vector<std::string> keys{to.key};
+  shared_.forget(keys);
   if (store_) {
     bool done = false;
     if (made.storable) {
-      done = co_await store_->put(key, made.value, now);
+      done = co_await store_->put(item_of(to), made.value, now);
     } else {
-      const auto removed = co_await store_->remove(keys);
+      const auto removed = co_await store_->invalidate(keys, mode::purge, now);
       done = removed.has_value();
     }
-    forget(keys);
+    shared_.forget(keys);
     if (!done) co_return false;
   }
-  if (made.storable) keep_in_l1(key, made.value, shared_.fence.take(key));
+  if (made.storable && !times_.own_fills_are_heard) keep_in_l1(to.key, made.value, shared_.fence.take(to.key, to.tags));
   co_return true;
 }
 
-// Twice around every removal in Redis: before it, so that loads under way are overtaken; after it, because what was read or
-// begun in between saw the old value with a new stamp.
-std::uint64_t cache::forget(const std::vector<std::string>& keys) {
-  std::uint64_t held = 0;
-  for (const auto& key : keys) {
-    shared_.fence.move(key);
-    held += shared_.l1.erase(key) ? 1 : 0;
+task<cache::count> cache::invalidate(std::vector<std::string> keys, mode how) {
+  if (!store_ && how == mode::expire) {
+    std::uint64_t held = 0;
+    for (const auto& key : keys) held += mark_stale_in_l1(key) ? 1 : 0;
+    co_return held;
   }
-  return held;
-}
-
-task<std::optional<std::uint64_t>> cache::invalidate(std::vector<std::string> keys) {
-  const auto held = forget(keys);
+  const auto held = shared_.forget(keys);
   if (!store_) co_return held;
-  const auto removed = co_await store_->remove(keys);
-  forget(keys);
+  const auto removed = co_await store_->invalidate(keys, how, worker_.time->wall_now());
+  shared_.forget(keys);
   co_return removed;
 }
 
-task<std::optional<std::uint64_t>> cache::invalidate_matching(std::string glob) {
-  const auto matches = [&glob](std::string_view key) { return core::glob_match(glob, key); };
-  shared_.fence.move_all();
-  const auto held = shared_.l1.erase_if(matches);
+task<cache::count> cache::invalidate_matching(std::string glob, mode how) {
+  if (!store_ && how == mode::expire) {
+    std::uint64_t held = 0;
+    for (const auto& key : shared_.l1.keys_if([&](std::string_view k) { return core::glob_match(glob, k); })) held += mark_stale_in_l1(key) ? 1 : 0;
+    co_return held;
+  }
+  const auto held = shared_.forget_matching(glob);
   if (!store_) co_return held;
-  const auto removed = co_await store_->remove_matching(glob);
-  shared_.fence.move_all();
-  shared_.l1.erase_if(matches);
+  const auto removed = co_await store_->invalidate_matching(glob, how, worker_.time->wall_now());
+  shared_.forget_matching(glob);
   co_return removed;
+}
+
+// Without a store a tag's values can only be purged: L1 does not know which they are until it meets them.
+task<cache::count> cache::invalidate_tags(std::vector<std::string> tags, mode how) {
+  for (const auto& tag : tags) shared_.forget_tag(tag);
+  if (!store_) co_return tags.size();
+  const auto done = co_await store_->invalidate_tags(tags, how);
+  for (const auto& tag : tags) shared_.forget_tag(tag);
+  co_return done;
+}
+
+// For a daemon without a store, whose only copy this is.
+bool cache::mark_stale_in_l1(const std::string& key) {
+  const auto now = worker_.time->wall_now();
+  const auto held = shared_.l1.find(key, now, shared_.fence);
+  shared_.forget({&key, 1});
+  if (!held.value) return false;
+  auto marked = held.value->content();
+  marked.expired_at_ms = now.time_since_epoch().count();
+  return keep_in_l1(key, value::encode(marked), shared_.fence.take(key));
 }
 
 }  // namespace asidecar::engine

@@ -10,14 +10,14 @@
 #include <vector>
 
 #include "daemon/core/fill.hpp"
-#include "daemon/core/glob.hpp"
 #include "daemon/core/key_template.hpp"
 #include "daemon/core/lookup.hpp"
 #include "daemon/core/policy.hpp"
+#include "daemon/core/tag_template.hpp"
 #include "daemon/engine/events.hpp"
 #include "daemon/engine/flight.hpp"
 #include "daemon/engine/l2_store.hpp"
-#include "daemon/engine/memory_cache.hpp"
+#include "daemon/engine/shared_state.hpp"
 #include "daemon/engine/stats.hpp"
 #include "proto/cache_status.hpp"
 
@@ -32,16 +32,15 @@ struct route {
   bool put = false;
   std::string content_type;
   std::vector<std::string> forward_headers;  // lower case
+  struct tag {
+    core::tag_template text;
+    std::vector<std::size_t> positions;  // of each placeholder in what the key captured
+  };
+  std::vector<tag> tags;
   std::unique_ptr<loader> load;  // null: the app fills the cache itself
   route_stats* stats = nullptr;
-};
 
-// What all threads share, for the life of the process.
-struct shared_state {
-  explicit shared_state(std::uint64_t l1_bytes) : l1(l1_bytes) {}
-  fences fence;
-  flight_table flights;
-  memory_cache l1;
+  std::vector<std::string> tags_of(const std::vector<std::string>& params) const;
 };
 
 // The limits of store.lock and l1.
@@ -49,15 +48,17 @@ struct cache_times {
   core::milliseconds lock_ttl = std::chrono::seconds(10);
   core::milliseconds lock_wait = std::chrono::seconds(5);
   core::milliseconds l1_ttl = std::chrono::seconds(60);
+  bool own_fills_are_heard = false;  // the backplane also tells of our own: what we fill need not go to L1
 };
 
 struct read_request {
   const route* to = nullptr;
   std::string key;  // as cached: with forwarded headers, when the route has some
-  std::vector<std::string> params;
+  std::vector<std::string> params;  // what the key captured
   std::vector<std::pair<std::string, std::string>> headers;
   proto::request_directives directives;
-  bool without_lock = false;  // a wait for the fill lock was too long already
+  std::vector<std::string> tags;  // set by the cache
+  bool without_lock = false;      // a wait for the fill lock was too long already
 };
 
 struct read_answer {
@@ -80,15 +81,22 @@ class cache : public std::enable_shared_from_this<cache> {
   // A fresh L1 hit, or nothing; never waits.
   std::optional<read_answer> peek(std::string_view key, const route& r, const proto::request_directives& directives);
 
-  task<read_answer> read(read_request request);
+  task<read_answer> read(read_request request, std::optional<l2_store::read_outcome> known = std::nullopt);
+
+  // What L2 holds of several keys, read with one command, to be handed to read(). Unset for what needs no look there.
+  using stored = std::optional<l2_store::read_outcome>;
+  task<std::vector<stored>> prefetch(std::vector<read_request> requests);
 
   // Each answers false / nullopt when Redis is configured and did not confirm: nothing is promised then.
-  task<bool> put(const route& r, std::string key, std::string content_type, std::string body);
-  task<std::optional<std::uint64_t>> invalidate(std::vector<std::string> keys);
-  task<std::optional<std::uint64_t>> invalidate_matching(std::string glob);
+  using mode = l2_store::mode;
+  using count = l2_store::count;
+  task<bool> put(read_request to, std::string content_type, std::string body);
+  task<count> invalidate(std::vector<std::string> keys, mode how);
+  task<count> invalidate_matching(std::string glob, mode how);
+  task<count> invalidate_tags(std::vector<std::string> tags, mode how);
 
  private:
-  struct candidate;
+  struct candidates;
   struct fill_round;
   struct flown {
     flight_result_ptr result;  // null: not ended within soft_timeout, and a stale value may serve meanwhile
@@ -96,9 +104,10 @@ class cache : public std::enable_shared_from_this<cache> {
   };
   using self_ptr = std::shared_ptr<cache>;
 
-  static l2_store::item item_of(const read_request& r) noexcept { return {r.key, r.to->content_type}; }
-  core::lookup::tiers tiers_of(const route& r) const noexcept;
-  task<read_answer> load_or_join(const read_request& request, const core::lookup& way, candidate seen);
+  static l2_store::item item_of(const read_request& r) noexcept { return {r.key, r.to->content_type, r.tags, r.to->rules.compress_above}; }
+  core::lookup::tiers tiers_of(const route& r, std::string_view key) const noexcept;
+  core::standing standing_of(const memory_cache::found& f) const noexcept;
+  task<read_answer> load_or_join(const read_request& request, const core::lookup& way, candidates seen);
   task<flown> fly(const read_request& request, const core::lookup& way, value_ptr seen);
   void start_refresh(const read_request& request, const value_ptr& seen);
   // Coroutines that outlive the request own what they use.
@@ -110,7 +119,8 @@ class cache : public std::enable_shared_from_this<cache> {
   task<core::fill::action> load(fill_round& round);
   task<core::fill::action> store_loaded(fill_round& round);
   bool keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp);
-  std::uint64_t forget(const std::vector<std::string>& keys);  // how many L1 held
+  bool keep_in_l1_for(std::string_view key, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest);
+  bool mark_stale_in_l1(const std::string& key);
 
   runtime::worker& worker_;
   shared_state& shared_;

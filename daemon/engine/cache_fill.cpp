@@ -8,6 +8,12 @@ namespace asidecar::engine {
 
 using action = core::fill::action;
 
+namespace {
+
+constexpr core::milliseconds outage_l1_ttl = std::chrono::seconds(1);
+
+}  // namespace
+
 struct cache::fill_round {
   const read_request& request;
   const flight& f;
@@ -16,6 +22,7 @@ struct cache::fill_round {
   runtime::steady_time started;
   std::string token{};
   value_ptr current{};  // what the lock attempt read
+  std::optional<std::string> tag_versions{};  // likewise
   composed made{};
   flight_result result{};
   std::unique_ptr<lock_watch> watch{};  // once another instance was found at work
@@ -65,6 +72,7 @@ task<action> cache::take_lock(fill_round& round) {
   round.token = worker_.random->token();
   const auto got = co_await store_->lock(item_of(round.request), round.token);
   round.current = got.current;
+  round.tag_versions = got.tag_versions;
   std::optional<core::lifetime> life;
   if (got.current) life = got.current->life();
   const auto now = worker_.time->wall_now();
@@ -103,6 +111,7 @@ task<action> cache::load(fill_round& round) {
   auto outcome = co_await r.load->load(std::move(asked));
   if (stop) stop->ring();
   if (const auto* failure = std::get_if<load_error>(&outcome)) {
+    shared_.failures.note(round.request.key, worker_.time->now());
     events_.event(severity::warn, "load failed", {{"route", r.name}, {"origin", r.origin}, {"key", round.request.key}, {"why", failure->detail}});
     round.result.error = *failure;
     co_return round.way.on_load_failed();
@@ -113,7 +122,9 @@ task<action> cache::load(fill_round& round) {
     answer.content_type = r.content_type;
     answer.etag.clear();
   }
-  round.made = compose(answer, r.rules, round.seen, worker_.time->wall_now(), took, worker_.random->unit());
+  tag_stamp tags;
+  if (store_ && !round.request.tags.empty()) tags = {proto::hash_tags(round.request.tags), round.tag_versions.value_or(std::string())};
+  round.made = compose(answer, r.rules, round.seen, worker_.time->wall_now(), took, worker_.random->unit(), tags);
   if (!round.made.value) {
     round.result.error = load_error::failed("an answer that makes no sense");
     co_return round.way.on_load_failed();
@@ -121,16 +132,17 @@ task<action> cache::load(fill_round& round) {
   round.result.value = round.made.value;
   if (round.request.directives.no_store) round.made.storable = false;
   // Without Redis there is no fill lock to fence the value; the stamp does it for L1.
-  if (!round.way.fenced() && round.made.storable) {
-    round.result.stored = keep_in_l1(round.request.key, round.made.value, round.f.stamp());
-  }
-  co_return round.way.on_loaded(round.made.storable, !shared_.fence.holds(round.request.key, round.f.stamp()));
+  if (round.made.storable && !store_) round.result.stored = keep_in_l1(round.request.key, round.made.value, round.f.stamp());
+  // While Redis is away L1 takes the load off the origin. Nobody can be told of an invalidation then, so not for long.
+  if (round.made.storable && round.result.store_down) keep_in_l1_for(round.request.key, round.made.value, round.f.stamp(), outage_l1_ttl);
+  if (!round.request.tags.empty() && !round.tag_versions) round.made.storable = false;
+  co_return round.way.on_loaded(round.made.storable, round.f.overtaken());
 }
 
 task<action> cache::store_loaded(fill_round& round) {
-  const auto outcome = co_await store_->fill(round.request.key, round.token, round.made.value, worker_.time->wall_now());
+  const auto outcome = co_await store_->fill(item_of(round.request), round.token, round.made.value, worker_.time->wall_now());
   round.result.stored = outcome == core::fill_outcome::stored;
-  if (round.result.stored) keep_in_l1(round.request.key, round.made.value, round.f.stamp());
+  if (round.result.stored && !times_.own_fills_are_heard) keep_in_l1(round.request.key, round.made.value, round.f.stamp());
   co_return round.way.on_stored(outcome);
 }
 

@@ -14,7 +14,7 @@ bool has_validators(const proto::record& r) noexcept { return !r.origin_etag.emp
 }  // namespace
 
 composed compose(const loaded& answer, const core::policy& rules, const value_ptr& current, core::wall_time now,
-                 core::microseconds took, double u) {
+                 core::microseconds took, double u, const tag_stamp& tags) {
   if (answer.what == loaded::outcome::not_modified && !current) return {};
   proto::record out;
   std::string etag;
@@ -34,6 +34,9 @@ composed compose(const loaded& answer, const core::policy& rules, const value_pt
   const milliseconds ttl = out.negative ? rules.negative_ttl : rules.ttl;
   const milliseconds fresh = answer.fresh_for.value_or(core::jittered(ttl, rules.ttl_jitter, u));
   const milliseconds zero{0};
+  out.expired_at_ms = 0;
+  out.tags_hash = tags.names;
+  out.tag_versions = tags.versions;
   out.created_ms = (now - answer.age).time_since_epoch().count();
   out.fresh_ms = fresh.count();
   out.stale_while_revalidate_ms = (out.negative ? zero : answer.stale_while_revalidate.value_or(rules.stale_while_revalidate)).count();

@@ -1,40 +1,63 @@
-// Invalidation fences of one instance: whoever reads or loads a value takes a stamp first, and may put the value into L1, or
-// hand it to a later request, only while the stamp holds. An invalidation moves the fence before it removes anything, so a
-// value from before it cannot come back (see docs/ARCHITECTURE.md). Keys share counters by hash: a collision only costs a store.
+// Fences around L1: whoever is about to read or load a value takes a stamp first, and may put the value into L1 only while the
+// stamp holds. Everything that makes a copy old moves a fence before it removes the copy, so an old value cannot come back from a
+// slow reader (see docs/ARCHITECTURE.md). Keys and tags share counters by hash: a collision only costs a copy.
 // Any thread.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <span>
+#include <string>
 #include <string_view>
 
 namespace asidecar::engine {
 
+// The tags of a value as counters, and what they stood at. Kept with the value: when one moves on, the copy is old.
+struct tag_marks {
+  static constexpr std::size_t most = 16;
+  std::array<std::uint16_t, most> slots{};
+  std::uint8_t size = 0;
+  std::uint64_t sum = 0;
+};
+
 class fences {
  public:
   struct stamp {
-    std::uint64_t own;
-    std::uint64_t all;
+    std::uint64_t own = 0;
+    std::uint64_t all = 0;
+    tag_marks tags;
   };
 
-  stamp take(std::string_view key) const noexcept {
-    return {slot(key).load(std::memory_order_acquire), all_.load(std::memory_order_acquire)};
+  stamp take(std::string_view key, std::span<const std::string> tags = {}) const noexcept {
+    stamp s{keys_[index(key)].load(std::memory_order_acquire), all_.load(std::memory_order_acquire), {}};
+    for (const auto& tag : tags.first(std::min(tags.size(), tag_marks::most))) s.tags.slots[s.tags.size++] = static_cast<std::uint16_t>(index(tag));
+    s.tags.sum = sum_of(s.tags);
+    return s;
   }
   bool holds(std::string_view key, const stamp& s) const noexcept {
-    const auto now = take(key);
-    return now.own == s.own && now.all == s.all;
+    return keys_[index(key)].load(std::memory_order_acquire) == s.own && all_.load(std::memory_order_acquire) == s.all && holds(s.tags);
   }
-  void move(std::string_view key) noexcept { slots_[index(key)].fetch_add(1, std::memory_order_acq_rel); }
-  void move_all() noexcept { all_.fetch_add(1, std::memory_order_acq_rel); }  // patterns and tags
+  bool holds(const tag_marks& m) const noexcept { return m.size == 0 || sum_of(m) == m.sum; }
+
+  void move(std::string_view key) noexcept { keys_[index(key)].fetch_add(1, std::memory_order_acq_rel); }
+  void move_tag(std::string_view tag) noexcept { tags_[index(tag)].fetch_add(1, std::memory_order_acq_rel); }
+  void move_all() noexcept { all_.fetch_add(1, std::memory_order_acq_rel); }
 
  private:
-  static std::size_t index(std::string_view key) noexcept { return std::hash<std::string_view>{}(key) % slot_count; }
-  const std::atomic<std::uint64_t>& slot(std::string_view key) const noexcept { return slots_[index(key)]; }
+  static constexpr std::size_t slots = 4096;
+  static std::size_t index(std::string_view name) noexcept { return std::hash<std::string_view>{}(name) % slots; }
+  // Counters only grow, so the sum stands still only while all of them do.
+  std::uint64_t sum_of(const tag_marks& m) const noexcept {
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < m.size; ++i) sum += tags_[m.slots[i]].load(std::memory_order_acquire);
+    return sum;
+  }
 
-  static constexpr std::size_t slot_count = 4096;
-  std::array<std::atomic<std::uint64_t>, slot_count> slots_{};
+  std::array<std::atomic<std::uint64_t>, slots> keys_{};
+  std::array<std::atomic<std::uint64_t>, slots> tags_{};
   std::atomic<std::uint64_t> all_{0};
 };
 

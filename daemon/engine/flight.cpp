@@ -47,14 +47,20 @@ void flight::finish(flight_result result) {
   }
 }
 
-flight_table::joined flight_table::join(std::string_view key, const fences& fence) {
+flight_table::joined flight_table::join(std::string_view key, const std::vector<std::string>& tags, const fences& fence) {
   auto& s = shard_of(key);
-  const auto stamp = fence.take(key);
+  const auto stamp = fence.take(key, tags);
   const std::lock_guard hold(s.mutex);
   auto& slot = s.flights[std::string(key)];
-  const bool starter = !slot || !fence.holds(key, slot->stamp());
-  if (starter) slot = std::make_shared<flight>(std::string(key), stamp);
+  const bool starter = !slot || slot->overtaken();
+  if (starter) slot = std::make_shared<flight>(std::string(key), tags, stamp);
   return {slot, starter};
+}
+
+void flight_table::overtake(std::string_view key) {
+  auto& s = shard_of(key);
+  const std::lock_guard hold(s.mutex);
+  if (const auto found = s.flights.find(std::string(key)); found != s.flights.end()) found->second->overtake();
 }
 
 void flight_table::leave(const flight_ptr& done) {

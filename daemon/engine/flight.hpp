@@ -30,10 +30,16 @@ using flight_result_ptr = std::shared_ptr<const flight_result>;
 
 class flight {
  public:
-  flight(std::string key, fences::stamp stamp) : key_(std::move(key)), stamp_(stamp) {}
+  flight(std::string key, std::vector<std::string> tags, const fences::stamp& stamp)
+      : key_(std::move(key)), tags_(std::move(tags)), stamp_(stamp) {}
 
   const std::string& key() const noexcept { return key_; }
+  const std::vector<std::string>& tags() const noexcept { return tags_; }
   const fences::stamp& stamp() const noexcept { return stamp_; }
+
+  // An invalidation came after it had begun: its value is for those who wait already, and is kept nowhere.
+  void overtake() noexcept { overtaken_.store(true, std::memory_order_release); }
+  bool overtaken() const noexcept { return overtaken_.load(std::memory_order_acquire); }
 
   // Waits for the end, or until `give_up` (max(): never): null then. Runs on `w`'s thread.
   task<flight_result_ptr> wait(runtime::worker& w, steady_time give_up);
@@ -43,7 +49,9 @@ class flight {
  private:
   struct waiter;
   const std::string key_;
+  const std::vector<std::string> tags_;
   const fences::stamp stamp_;
+  std::atomic<bool> overtaken_{false};
   std::atomic<std::size_t> waiting_{0};
   std::mutex mutex_;
   flight_result_ptr result_;
@@ -58,7 +66,10 @@ class flight_table {
     bool starter;  // the caller must run it
   };
   // A flight that an invalidation has overtaken is left to those who wait for it, and a new one takes its place.
-  joined join(std::string_view key, const fences& fence);
+  joined join(std::string_view key, const std::vector<std::string>& tags, const fences& fence);
+  void overtake(std::string_view key);
+  template <class Predicate>
+  void overtake_if(Predicate matches);  // of const flight&
   void leave(const flight_ptr& done);
   std::size_t size() const;
 
@@ -71,5 +82,14 @@ class flight_table {
   shard& shard_of(std::string_view key) noexcept { return shards_[std::hash<std::string_view>{}(key) % shard_count]; }
   std::array<shard, shard_count> shards_;
 };
+
+template <class Predicate>
+void flight_table::overtake_if(Predicate matches) {
+  for (auto& s : shards_) {
+    const std::lock_guard hold(s.mutex);
+    for (const auto& [key, f] : s.flights)
+      if (matches(*f)) f->overtake();
+  }
+}
 
 }  // namespace asidecar::engine

@@ -1,10 +1,12 @@
 // The port to Redis: the second level and its fill locks. One object per worker thread, used on that thread only. Every call
-// is bounded by store.timeout; while the store is away it answers at once.
+// is bounded by store.timeout; while the store is away it answers at once. What it removes or replaces it also announces to the
+// other instances.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,21 +33,28 @@ class l2_store {
  public:
   virtual ~l2_store() = default;
 
-  struct read_outcome {
-    bool up = false;
-    value_ptr found;  // null: absent, or it failed its checks
-  };
+  // What the store has to know of a key. Views of the caller's, which outlive the call.
   struct item {
     std::string_view key;
-    std::string_view content_type;  // of a body that is stored without metadata
+    std::string_view content_type;      // of a body that is stored without metadata
+    std::span<const std::string> tags;  // of its values; needs metadata
+    std::uint64_t compress_above = 0;   // bodies from this size on are stored compressed; 0: never
   };
   virtual bool keeps_metadata() const noexcept = 0;  // false: plain bodies, which other apps may have written
+
+  struct read_outcome {
+    bool up = false;
+    value_ptr found;  // null: absent, purged by a tag, or it failed its checks
+  };
   virtual task<read_outcome> read(item what) = 0;
+  virtual task<std::vector<read_outcome>> read_many(std::vector<item> what) = 0;  // one command for all
 
   enum class lock_state : std::uint8_t { won, busy, down };
   struct lock_outcome {
     lock_state state = lock_state::down;
     value_ptr current;  // read in the same write, after the attempt
+    // What the tags stand at, for the value to be stored with; nullopt: unknown, so a value with tags cannot be stored.
+    std::optional<std::string> tag_versions;
   };
   // The fill lock: a lease of store.lock.ttl, held by whoever knows the token.
   virtual task<lock_outcome> lock(item what, std::string_view token) = 0;
@@ -53,14 +62,21 @@ class l2_store {
   virtual task<void> release(std::string_view key, std::string_view token) = 0;
   virtual std::unique_ptr<lock_watch> watch_lock(std::string_view key) = 0;
 
-  virtual task<core::fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) = 0;
+  virtual task<core::fill_outcome> fill(item what, std::string_view token, value_ptr value, core::wall_time now) = 0;
+
+  // What the tags stand at; nullopt: the store did not answer.
+  virtual task<std::optional<std::string>> tag_versions(item what) = 0;
 
   // Unconditional: the app's own value. Deletes the lock, so that a load under way cannot overwrite it.
-  virtual task<bool> put(std::string_view key, value_ptr value, core::wall_time now) = 0;
+  virtual task<bool> put(item what, value_ptr value, core::wall_time now) = 0;
 
-  // Removes values AND locks. nullopt: the store did not confirm; the number counts values.
-  virtual task<std::optional<std::uint64_t>> remove(const std::vector<std::string>& keys) = 0;
-  virtual task<std::optional<std::uint64_t>> remove_matching(std::string_view glob) = 0;  // by SCAN, in bounded steps
+  // Purges, or marks stale. Deletes locks too, so that no load under way stores what it has read before. nullopt: the store did
+  // not confirm; the number counts values, or tags that were in use.
+  enum class mode : std::uint8_t { purge, expire };
+  using count = std::optional<std::uint64_t>;
+  virtual task<count> invalidate(std::vector<std::string> keys, mode how, core::wall_time now) = 0;
+  virtual task<count> invalidate_matching(std::string glob, mode how, core::wall_time now) = 0;  // by SCAN, in bounded steps
+  virtual task<count> invalidate_tags(std::vector<std::string> tags, mode how) = 0;
 };
 
 }  // namespace asidecar::engine

@@ -1,15 +1,16 @@
-// L1: values in this process, bounded in bytes, least recently used out first. Sharded; each shard has a short mutex. Any thread.
+// L1: values in this process, bounded in bytes with all overhead counted. Sharded; each shard has a short mutex. Any thread.
 #pragma once
 
-#include <algorithm>
 #include <array>
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
-#include <list>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <vector>
 
+#include "daemon/core/s3_fifo.hpp"
 #include "daemon/engine/fences.hpp"
 #include "daemon/engine/value.hpp"
 
@@ -17,58 +18,94 @@ namespace asidecar::engine {
 
 class memory_cache {
  public:
-  explicit memory_cache(std::uint64_t bytes_max)
-      : shard_count_(std::clamp<std::uint64_t>(bytes_max / shard_bytes_wanted, 1, shards_max)), shard_bytes_max_(bytes_max / shard_count_) {}
+  explicit memory_cache(std::uint64_t bytes_max);
+  ~memory_cache();
+  memory_cache(const memory_cache&) = delete;
+  memory_cache& operator=(const memory_cache&) = delete;
 
   bool enabled() const noexcept { return shard_bytes_max_ > 0; }
-  value_ptr find(std::string_view key, core::wall_time now);
+
+  struct found {
+    value_ptr value;      // null: not held
+    bool current = true;  // put here since the last distrust()
+  };
+  found find(std::string_view key, core::wall_time now, const fences& fence);
   // False, and not kept, when the stamp no longer holds or the value is larger than 1/16 of a shard. `until` ends its life here.
   bool insert(std::string_view key, value_ptr value, core::wall_time until, const fences& fence, const fences::stamp& stamp);
   bool erase(std::string_view key);
   template <class Predicate>
   std::uint64_t erase_if(Predicate matches);
+  template <class Predicate>
+  std::vector<std::string> keys_if(Predicate matches);
+  // What is held may be old from now on. It stays, for find() to tell.
+  void distrust() noexcept { epoch_.fetch_add(1, std::memory_order_acq_rel); }
 
   std::uint64_t bytes() const;
   std::uint64_t entries() const;
 
  private:
-  struct entry {
-    std::string key;
-    value_ptr held;
-    core::wall_time until;
-    std::size_t bytes() const noexcept { return key.size() + held->bytes().size() + overhead; }
-    static constexpr std::size_t overhead = 256;  // list node, index node, shared value header
+  struct entry;
+  struct probe {
+    std::uint64_t hash;
+    std::string_view key;
+  };
+  struct hasher {
+    using is_transparent = void;
+    using is_avalanching = void;
+    std::size_t operator()(const probe& p) const noexcept { return p.hash; }
+    std::size_t operator()(const entry* e) const noexcept;
+  };
+  struct equal {
+    using is_transparent = void;
+    bool operator()(const entry* a, const entry* b) const noexcept;
+    bool operator()(const probe& p, const entry* e) const noexcept;
+    bool operator()(const entry* e, const probe& p) const noexcept { return (*this)(p, e); }
   };
   struct shard {
+    explicit shard(std::uint64_t bytes_max) : policy(bytes_max) {}
     mutable std::mutex mutex;
-    std::list<entry> recent;  // front: used last
-    std::unordered_map<std::string_view, std::list<entry>::iterator> index;
-    std::uint64_t bytes = 0;
-    void drop(std::list<entry>::iterator at);
+    core::s3_fifo policy;
+    boost::unordered_flat_set<entry*, hasher, equal> index;
+    void drop(entry* e);
   };
-  // Few and large shards in a small cache, so that values of max_value's default size fit.
-  static constexpr std::uint64_t shard_bytes_wanted = std::uint64_t(32) << 20;
-  static constexpr std::uint64_t shards_max = 16;
-  shard& shard_of(std::string_view key) noexcept { return shards_[(std::hash<std::string_view>{}(key) >> 32) % shard_count_]; }
+  static std::uint64_t hash_of(std::string_view key) noexcept;
+  static std::string_view key_of(const core::s3_fifo::node& n) noexcept;
+  shard& shard_of(std::uint64_t hash) noexcept { return *shards_[(hash >> 40) % shard_count_]; }
 
-  std::uint64_t shard_count_;
-  std::uint64_t shard_bytes_max_;
-  std::array<shard, shards_max> shards_;
+  static constexpr std::uint64_t shards_max = 16;
+  const std::uint64_t shard_count_;
+  const std::uint64_t shard_bytes_max_;
+  std::array<std::unique_ptr<shard>, shards_max> shards_;
+  std::atomic<std::uint64_t> epoch_{0};
+
+  void drop(shard& s, core::s3_fifo::node& n);
 };
 
 template <class Predicate>
 std::uint64_t memory_cache::erase_if(Predicate matches) {
   std::uint64_t erased = 0;
-  for (auto& s : shards_) {
+  for (std::uint64_t i = 0; i < shard_count_; ++i) {
+    auto& s = *shards_[i];
     const std::lock_guard hold(s.mutex);
-    for (auto it = s.recent.begin(); it != s.recent.end();) {
-      const auto here = it++;
-      if (!matches(std::string_view(here->key))) continue;
-      s.drop(here);
+    s.policy.for_each([&](core::s3_fifo::node& n) {
+      if (!matches(key_of(n))) return;
+      drop(s, n);
       ++erased;
-    }
+    });
   }
   return erased;
+}
+
+template <class Predicate>
+std::vector<std::string> memory_cache::keys_if(Predicate matches) {
+  std::vector<std::string> out;
+  for (std::uint64_t i = 0; i < shard_count_; ++i) {
+    const std::lock_guard hold(shards_[i]->mutex);
+    shards_[i]->policy.for_each([&](core::s3_fifo::node& n) {
+      if (matches(key_of(n))) out.emplace_back(key_of(n));
+    });
+  }
+  return out;
 }
 
 }  // namespace asidecar::engine

@@ -1,18 +1,33 @@
 #include "daemon/engine/value.hpp"
 
+#include <algorithm>
+
 namespace asidecar::engine {
+namespace {
+
+constexpr std::uint64_t body_bytes_max = std::uint64_t(1) << 30;  // the largest max_value there can be, and more
+
+}  // namespace
 
 value_ptr value::decode(std::string bytes) {
+  if (const auto stored = proto::decode_record(bytes); stored && stored->compressed) {
+    auto plain = proto::inflate_record(*stored, body_bytes_max);
+    if (!plain) return nullptr;
+    bytes = std::move(*plain);
+  }
   const std::shared_ptr<value> out(new value(std::move(bytes)));
   const auto view = proto::decode_record(out->bytes_);
   if (!view) return nullptr;
   out->view_ = *view;
-  out->life_.created = core::wall_time(core::milliseconds(view->created_ms));
-  out->life_.fresh_for = core::milliseconds(view->fresh_ms);
-  out->life_.stale_while_revalidate = core::milliseconds(view->stale_while_revalidate_ms);
-  out->life_.stale_if_error = core::milliseconds(view->stale_if_error_ms);
-  out->life_.load_time = core::microseconds(view->load_time_us);
-  out->life_.negative = view->negative;
+  auto& life = out->life_;
+  life.created = core::wall_time(core::milliseconds(view->created_ms));
+  life.fresh_for = core::milliseconds(view->fresh_ms);
+  if (view->expired_at_ms != 0)  // marked stale before its time
+    life.fresh_for = std::clamp(core::milliseconds(view->expired_at_ms - view->created_ms), core::milliseconds(0), life.fresh_for);
+  life.stale_while_revalidate = core::milliseconds(view->stale_while_revalidate_ms);
+  life.stale_if_error = core::milliseconds(view->stale_if_error_ms);
+  life.load_time = core::microseconds(view->load_time_us);
+  life.negative = view->negative;
   return out;
 }
 

@@ -218,16 +218,17 @@ task<answer> data_api::put_key(service_ptr s, const request& r, const found_rout
   if (!found.route->put) co_return not_allowed(found.route->load ? "GET, HEAD, DELETE" : "GET, HEAD");
   if (r.body.size() > found.route->rules.max_value) co_return problem(problems::too_large, "the value is larger than max_value");
   if (r.head.content_type.size() > 255) co_return problem(problems::bad_request, "the Content-Type is longer than 255 bytes");
-  const bool done = co_await s->cache->put(*found.route, std::string(found.key), std::string(r.head.content_type), r.body);
+  auto to = read_request_for(found, r.head);
+  const bool done = co_await s->cache->put(std::move(to), std::string(r.head.content_type), r.body);
   co_return done ? no_content() : store_is_down();
 }
 
 task<answer> data_api::delete_key(service_ptr s, const found_route& found) {
   if (!found.route->forward_headers.empty()) {
-    const auto variants = co_await s->cache->invalidate_matching(variants_of(found.key));
+    const auto variants = co_await s->cache->invalidate_matching(variants_of(found.key), engine::cache::mode::purge);
     if (!variants) co_return store_is_down();
   }
-  const auto removed = co_await s->cache->invalidate(std::vector<std::string>(1, std::string(found.key)));
+  const auto removed = co_await s->cache->invalidate(std::vector<std::string>(1, std::string(found.key)), engine::cache::mode::purge);
   co_return removed ? no_content() : store_is_down();
 }
 

@@ -50,8 +50,8 @@ class data_api final : public request_handler {
   void count(engine::route_stats& stats, engine::read_result result, runtime::steady_time started);
 
   struct gathering;
-  task<void> gather(std::shared_ptr<gathering> all);
-  task<void> gather_one(service_ptr s, std::string key, std::string& out, const proto::request_head& head);
+  task<std::vector<std::string>> gather(service_ptr s, std::span<const std::string> keys, const proto::request_head& head);
+  task<void> gather_one(std::shared_ptr<gathering> all, std::size_t i, engine::read_request asked);
 
   runtime::worker& worker_;
   engine::route_stats& unrouted_;

@@ -13,6 +13,7 @@ namespace {
 namespace problems = proto::problems;
 constexpr std::size_t keys_max = 1000;
 constexpr std::size_t pattern_bytes_max = 1024;
+constexpr std::size_t tag_bytes_max = 2048;
 constexpr std::size_t reads_at_once = 64;
 constexpr std::size_t answer_bytes_max = std::size_t(64) << 20;
 
@@ -55,79 +56,87 @@ void append_error(std::string& out, const answer& a) {
 
 }  // namespace
 
-// Shared by the readers of one mget: they take keys in order until none is left.
+// Some keys of an mget, read at the same time. Shared by their readers.
 struct data_api::gathering {
   service_ptr service;
-  proto::request_head head;  // views into the request, which outlives the gathering
-  std::vector<std::string> keys;
+  std::vector<found_route> routes;  // one per key, as the next two
+  std::vector<engine::cache::stored> stored;
   std::vector<std::string> parts;
-  std::size_t next = 0;
-  std::size_t bytes = 0;
-  std::size_t readers = 0;
+  std::size_t running = 0;
   std::unique_ptr<runtime::alarm> done;
 };
 
 task<answer> data_api::mget(service_ptr s, const request& r) {
-  const auto all = std::make_shared<gathering>();
+  std::vector<std::string> keys;
   const auto body = parse_object(r.body);
-  if (!body || body->size() != 1 || !body->contains("keys") || !strings_of(*body, "keys", all->keys))
+  if (!body || body->size() != 1 || !body->contains("keys") || !strings_of(*body, "keys", keys))
     co_return problem(problems::bad_request, R"(expected a JSON object such as {"keys":["user:1"]})");
-  if (all->keys.size() > keys_max) co_return problem(problems::bad_request, "at most 1000 keys in one call");
-  std::sort(all->keys.begin(), all->keys.end());
-  all->keys.erase(std::unique(all->keys.begin(), all->keys.end()), all->keys.end());
-  all->service = s;
-  all->head = r.head;
-  all->parts.resize(all->keys.size());
-  all->readers = std::min(all->keys.size(), reads_at_once);
-  all->done = worker_.time->make_alarm();
-  const auto readers = all->readers;
-  for (std::size_t i = 0; i < readers; ++i) worker_.tasks.spawn(gather(all));
-  while (all->readers > 0) co_await all->done->wait_until(runtime::steady_time::max());
+  if (keys.size() > keys_max) co_return problem(problems::bad_request, "at most 1000 keys in one call");
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   std::string out = R"({"results":{)";
-  for (std::size_t i = 0; i < all->keys.size(); ++i) {
-    if (i > 0) out.push_back(',');
-    out.push_back('"');
-    proto::append_json_escaped(out, all->keys[i]);
-    out.append("\":").append(all->parts[i]);
-    std::string().swap(all->parts[i]);
+  for (std::size_t from = 0; from < keys.size(); from += reads_at_once) {
+    const std::span some(keys.begin() + static_cast<std::ptrdiff_t>(from), std::min(reads_at_once, keys.size() - from));
+    std::vector<std::string> parts(some.size());
+    if (out.size() <= answer_bytes_max) parts = co_await gather(s, some, r.head);
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      if (from + i > 0) out.push_back(',');
+      out.push_back('"');
+      proto::append_json_escaped(out, some[i]);
+      out.append("\":");
+      if (out.size() > answer_bytes_max || parts[i].empty()) append_error(out, problem(problems::too_large, "the answer is larger than 64 MiB; ask for fewer keys at once"));
+      else out.append(parts[i]);
+    }
   }
   out.append("}}");
   co_return json(std::move(out));
 }
 
-task<void> data_api::gather(std::shared_ptr<gathering> all) {
-  while (all->next < all->keys.size()) {
-    const auto i = all->next++;
-    if (all->bytes > answer_bytes_max) {
-      append_error(all->parts[i], problem(problems::too_large, "the answer is larger than 64 MiB; ask for fewer keys at once"));
+// The answers of a few keys: one look at the store for all, then each its own way.
+task<std::vector<std::string>> data_api::gather(service_ptr s, std::span<const std::string> keys, const proto::request_head& head) {
+  const auto all = std::make_shared<gathering>();
+  all->service = s;
+  all->parts.resize(keys.size());
+  all->stored.resize(keys.size());
+  all->done = worker_.time->make_alarm();
+  std::vector<engine::read_request> requests;
+  std::vector<std::size_t> places;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    all->routes.push_back(find_route(*s, keys[i]));
+    if (all->routes[i].problem) {
+      append_error(all->parts[i], *all->routes[i].problem);
       continue;
     }
-    co_await gather_one(all->service, all->keys[i], all->parts[i], all->head);
-    all->bytes += all->parts[i].size();
+    requests.push_back(read_request_for(all->routes[i], head));
+    places.push_back(i);
   }
-  if (--all->readers == 0) all->done->ring();
+  auto asked = requests;
+  auto stored = co_await s->cache->prefetch(std::move(asked));
+  for (std::size_t i = 0; i < places.size(); ++i) all->stored[places[i]] = std::move(stored[i]);
+  all->running = places.size();
+  for (std::size_t i = 0; i < places.size(); ++i) worker_.tasks.spawn(gather_one(all, places[i], std::move(requests[i])));
+  while (all->running > 0) co_await all->done->wait_until(runtime::steady_time::max());
+  co_return std::move(all->parts);
 }
 
-task<void> data_api::gather_one(service_ptr s, std::string key, std::string& out, const proto::request_head& head) {
-  const auto found = find_route(*s, key);
-  if (found.problem) {
-    append_error(out, *found.problem);
-    co_return;
-  }
+task<void> data_api::gather_one(std::shared_ptr<gathering> all, std::size_t i, engine::read_request asked) {
   const auto started = worker_.time->now();
-  auto asked = read_request_for(found, head);
-  const auto got = co_await s->cache->read(std::move(asked));
-  count(*found.route->stats, got.counted, started);
-  proto::request_head plain;
+  auto& stats = *asked.to->stats;
+  auto known = std::move(all->stored[i]);
+  const auto got = co_await all->service->cache->read(std::move(asked), std::move(known));
+  count(stats, got.counted, started);
+  const proto::request_head plain;
   const auto a = answer_for(plain, got);
+  auto& out = all->parts[i];
   if (a.status != 200) {
     append_error(out, a);
-    co_return;
+  } else {
+    out.append(R"({"status":200,)");
+    if (is_json(a.body())) out.append(R"("value":)").append(a.body());
+    else out.append(R"("base64":")").append(proto::base64(a.body())).append("\"");
+    out.push_back('}');
   }
-  out.append(R"({"status":200,)");
-  if (is_json(a.body())) out.append(R"("value":)").append(a.body());
-  else out.append(R"("base64":")").append(proto::base64(a.body())).append("\"");
-  out.push_back('}');
+  if (--all->running == 0) all->done->ring();
 }
 
 task<answer> data_api::invalidate(service_ptr s, const request& r) {
@@ -145,9 +154,12 @@ task<answer> data_api::invalidate(service_ptr s, const request& r) {
   const auto* mode = body->if_contains("mode");
   if (mode != nullptr && (!mode->is_string() || (mode->get_string() != "purge" && mode->get_string() != "expire")))
     co_return problem(problems::bad_request, "mode is purge or expire");
-  if (mode != nullptr && mode->get_string() == "expire") co_return problem(problems::not_implemented, "mode expire is not yet supported; purge is");
-  if (!tags.empty()) co_return problem(problems::not_implemented, "tags are not yet supported; keys and patterns are");
-  if (keys.size() > keys_max || patterns.size() > keys_max) co_return problem(problems::bad_request, "at most 1000 keys and 1000 patterns in one call");
+  using invalidation = engine::cache::mode;
+  const auto how = mode != nullptr && mode->get_string() == "expire" ? invalidation::expire : invalidation::purge;
+  if (keys.size() > keys_max || patterns.size() > keys_max || tags.size() > keys_max)
+    co_return problem(problems::bad_request, "at most 1000 keys, 1000 patterns and 1000 tags in one call");
+  for (const auto& tag : tags)
+    if (tag.empty() || tag.size() > tag_bytes_max || !proto::valid_utf8(tag)) co_return problem(problems::bad_request, "a tag has 1 to 2048 bytes of UTF-8");
   for (const auto& key : keys)
     if (auto wrong = refused_key(*s, key)) co_return std::move(*wrong);
   for (const auto& p : patterns)
@@ -159,14 +171,20 @@ task<answer> data_api::invalidate(service_ptr s, const request& r) {
     if (found.respelled) key = *found.respelled;
   }
   std::uint64_t total = 0;
-  std::optional<std::uint64_t> removed = 0;
-  if (!keys.empty()) removed = co_await s->cache->invalidate(keys);
-  for (std::size_t i = 0; removed && i < patterns.size(); ++i) {
-    total += *removed;
-    removed = co_await s->cache->invalidate_matching(patterns[i]);
-  }
+  engine::cache::count removed = 0;
+  const bool had_keys = !keys.empty();
+  if (!tags.empty()) removed = co_await s->cache->invalidate_tags(std::move(tags), how);
   if (!removed) co_return store_is_down();
-  co_return json("{\"invalidated\":" + std::to_string(total + *removed) + "}");
+  total += *removed;
+  if (!keys.empty()) removed = co_await s->cache->invalidate(std::move(keys), how);
+  if (!removed) co_return store_is_down();
+  if (had_keys) total += *removed;
+  for (auto& pattern : patterns) {
+    removed = co_await s->cache->invalidate_matching(std::move(pattern), how);
+    if (!removed) co_return store_is_down();
+    total += *removed;
+  }
+  co_return json("{\"invalidated\":" + std::to_string(total) + "}");
 }
 
 }  // namespace asidecar::http

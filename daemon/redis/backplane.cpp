@@ -4,10 +4,14 @@
 #include <array>
 #include <boost/asio/post.hpp>
 
+#include "proto/backplane_message.hpp"
+
 namespace asidecar::redis {
 namespace {
 
-constexpr std::chrono::seconds beat_every{10};  // a peer that vanished without a word is noticed after two
+// A peer that vanished without a word is noticed after two beats. Until then L1 serves what may be old.
+constexpr std::chrono::seconds beat_every{10};
+constexpr std::chrono::seconds beat_every_with_l1{1};
 
 }  // namespace
 
@@ -42,12 +46,16 @@ class backplane::channel_watch final : public engine::lock_watch {
   listener_ptr me_;
 };
 
-backplane::backplane(runtime::worker& home, connection::terms t, engine::store_stats& stats, engine::event_sink& events)
-    : home_(home), connection_(std::make_shared<connection>(home, std::move(t), stats, events)), stopped_(home.time->make_alarm()) {
+backplane::backplane(runtime::worker& home, connection::terms t, const config::store_settings& settings, bool l1, engine::shared_state& shared,
+                     engine::store_stats& stats, engine::event_sink& events)
+    : home_(home), kind_(settings.backplane), prefix_(settings.prefix), l1_(l1), shared_(shared), sender_(std::stoull(home.random->token().substr(0, 16), nullptr, 16)),
+      connection_(std::make_shared<connection>(home, std::move(t), stats, events)), stopped_(home.time->make_alarm()) {
   connection_->serve(*this);
+  if (l1_ && kind_ != config::backplane_kind::off) shared_.store_unheard();
 }
 
 void backplane::start() {
+  if (kind_ == config::backplane_kind::off) return;  // waiters for locks look by themselves, and L1 goes by its ttl alone
   connection_->start();
   home_.tasks.spawn(beat(shared_from_this()));
 }
@@ -63,7 +71,23 @@ std::unique_ptr<engine::lock_watch> backplane::watch(runtime::worker& w, std::st
   return std::make_unique<channel_watch>(w, shared_from_this(), std::move(name));
 }
 
-task<bool> backplane::prepare(connection&) { co_return true; }
+task<bool> backplane::prepare(connection& c) {
+  if (l1_ && kind_ == config::backplane_kind::tracking) {
+    const auto id = co_await c.run_unready(words_of("CLIENT", "ID"));
+    if (!id || id->is_error()) co_return false;
+    // A Redis without tracking (before 6) or an ACL that forbids it: said once in the log, by the connection.
+    const auto on = co_await c.run_unready(words_of("CLIENT", "TRACKING", "ON", "REDIRECT", std::to_string(id->integer), "BCAST", "PREFIX", prefix_));
+    if (!on || on->is_error()) co_return false;
+    const auto news = co_await c.run_unready(words_of("SUBSCRIBE", proto::tracking_channel));
+    if (!news || news->is_error()) co_return false;
+  }
+  if (kind_ == config::backplane_kind::pubsub) {
+    const auto plain = co_await c.run_unready(words_of("SUBSCRIBE", proto::plain_channel));
+    if (!plain || plain->is_error()) co_return false;
+  }
+  const auto ours = co_await c.run_unready(words_of("SUBSCRIBE", proto::backplane_channel));
+  co_return ours && !ours->is_error();
+}
 
 void backplane::on_up() {
   up_ = true;
@@ -71,11 +95,13 @@ void backplane::on_up() {
   subscribed_ = 0;
   confirmed_ = 0;
   for (auto& [name, c] : channels_) subscribe(name, c);
+  if (l1_) shared_.store_heard();
 }
 
 void backplane::on_lost() {
   if (!up_) return;
   up_ = false;
+  if (l1_) shared_.store_unheard();
   for (auto& [name, c] : channels_)
     for (const auto& who : c.listeners) tell(who, false, false);
 }
@@ -84,19 +110,53 @@ void backplane::on_push(proto::resp_value message) {
   heard_ = true;
   const auto& parts = message.elements;
   if (parts.size() < 2) return;
-  const auto& kind = parts.front().text;
+  const auto& kind = parts[0].text;
+  const auto& name = parts[1].text;
+  if (kind == "message" && parts.size() == 3) hear(name, parts[2]);
   if (kind != "message" && kind != "subscribe") return;
   if (kind == "subscribe") ++confirmed_;
-  const auto at = channels_.find(parts[1].text);
+  const auto at = channels_.find(name);
   if (at == channels_.end()) return;
   for (const auto& who : at->second.listeners) tell(who, live(at->second), kind == "message");
+}
+
+void backplane::hear(std::string_view from, const proto::resp_value& payload) {
+  using kind = proto::resp_value::kind;
+  if (from == proto::backplane_channel) {
+    hear_instance(payload.text);
+  } else if (from == proto::plain_channel) {
+    hear_change(payload.text);
+  } else if (from == proto::tracking_channel) {
+    if (payload.type == kind::nil) shared_.everything_changed_in_store();  // FLUSHALL, FLUSHDB
+    for (const auto& name : payload.elements) hear_change(name.text);
+  }
+}
+
+void backplane::hear_instance(std::string_view message) {
+  using kind = proto::backplane_message::kind;
+  const auto m = proto::decode_backplane_message(message, prefix_);
+  if (!m || m->sender == sender_) return;
+  switch (m->what) {
+    case kind::key: {
+      const std::string key(m->text);
+      shared_.forget({&key, 1});
+      break;
+    }
+    case kind::pattern: shared_.forget_matching(m->text); break;
+    case kind::tag: shared_.forget_tag(m->text); break;
+    case kind::changed: shared_.changed_in_store(m->text); break;
+  }
+}
+
+void backplane::hear_change(std::string_view name) {
+  if (name.starts_with(prefix_)) shared_.changed_in_store(name.substr(prefix_.size()));
 }
 
 // Redis answers a PING also to a subscriber, so silence means that the connection is dead.
 task<void> backplane::beat([[maybe_unused]] std::shared_ptr<backplane> self) {
   constexpr std::array<std::string_view, 1> ping{"PING"};
   while (!stopping_) {
-    co_await stopped_->wait_until(home_.time->now() + beat_every);
+    co_await stopped_->wait_until(home_.time->now() + (l1_ ? beat_every_with_l1 : beat_every));
     if (stopping_ || !up_) continue;
     if (!heard_) connection_->drop("no answer to PING");
     heard_ = false;

@@ -100,15 +100,20 @@ task<error_code> connection::open() {
 }
 
 task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> self) {
-  bool fine = true;
+  std::vector<std::vector<std::string>> greetings;
   if (!terms_.url.password.empty()) {
-    auto auth = words_of("AUTH");
-    if (!terms_.url.user.empty()) auth.push_back(terms_.url.user);
-    auth.push_back(terms_.url.password);
-    fine = co_await greet(std::move(auth));
+    greetings.push_back(words_of("AUTH"));
+    if (!terms_.url.user.empty()) greetings.back().push_back(terms_.url.user);
+    greetings.back().push_back(terms_.url.password);
   }
-  if (fine && terms_.url.db != 0) fine = co_await greet(words_of("SELECT", std::to_string(terms_.url.db)));
-  if (fine) fine = co_await greet(words_of("PING"));
+  if (terms_.url.db != 0) greetings.push_back(words_of("SELECT", std::to_string(terms_.url.db)));
+  greetings.push_back(words_of("PING"));
+  bool fine = true;
+  for (auto& words : greetings) {
+    const auto answer = co_await run_unready(std::move(words));
+    fine = answer && !answer->is_error();
+    if (!fine) break;
+  }
   if (fine && subscriber_ != nullptr) fine = co_await subscriber_->prepare(*this);
   if (state_ != state::connecting) co_return;
   if (!fine) {
@@ -122,13 +127,14 @@ task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> se
   if (subscriber_ != nullptr) subscriber_->on_up();
 }
 
-task<bool> connection::greet(std::vector<std::string> words) {
+task<reply> connection::run_unready(std::vector<std::string> words) {
   const std::vector<std::string_view> views(words.begin(), words.end());
   call c;
+  if (state_ != state::connecting && state_ != state::up) co_return std::nullopt;
   queue(c, views);
-  const auto answer = co_await c.wait();
+  auto answer = co_await c.wait();
   if (answer && answer->is_error()) trouble_ = words.front() + " was refused: " + answer->text.substr(0, 100);
-  co_return answer && !answer->is_error();
+  co_return answer;
 }
 
 void connection::send(call& c, std::span<const std::string_view> words) {

@@ -36,7 +36,7 @@ class connection;
 // Who uses a connection for publish/subscribe. Called on the connection's thread.
 class subscriber {
  public:
-  // Subscribes by run(). False: this attempt has failed.
+  // Subscribes by run_unready(). False: this attempt has failed.
   virtual task<bool> prepare(connection& c) = 0;
   virtual void on_up() = 0;
   virtual void on_push(proto::resp_value message) = 0;  // all that is not the reply to a call
@@ -81,6 +81,7 @@ class connection : public std::enable_shared_from_this<connection> {
     send(c, list);
   }
   task<reply> run(std::vector<std::string> words);
+  task<reply> run_unready(std::vector<std::string> words);  // also while connecting, for a subscriber's prepare()
   // For a subscriber: what comes of it comes through on_push().
   void tell(std::span<const std::string_view> words);
   // Ends this attempt or connection, whatever its state; the next one follows after a pause.
@@ -102,7 +103,6 @@ class connection : public std::enable_shared_from_this<connection> {
   task<void> live(std::shared_ptr<connection> self);
   task<error_code> open();
   task<void> handshake(std::shared_ptr<connection> self);
-  task<bool> greet(std::vector<std::string> words);
   task<void> read_replies();
   bool deliver();
   bool is_push(const proto::resp_value& value) const;

@@ -5,6 +5,8 @@
 
 #include "daemon/core/glob.hpp"
 #include "daemon/engine/compose.hpp"
+#include "proto/backplane_message.hpp"
+#include "proto/record.hpp"
 #include "proto/redis_keys.hpp"
 #include "proto/text.hpp"
 
@@ -26,44 +28,121 @@ constexpr std::string_view release_script =
     "redis.call('DEL',KEYS[1]) redis.pcall('PUBLISH',KEYS[1],'') return 1";
 constexpr std::string_view renew_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 0";
 
+// Marks a record stale in place (see proto::expiry_mark), and deletes its lock. KEYS: lock, value. ARGV: magic, offset, mark.
+// Answers whether there was a record, and whether there was a lock.
+constexpr std::string_view expire_script =
+    "local held=redis.call('DEL',KEYS[1]) local done=0 "
+    "if redis.call('TYPE',KEYS[2]).ok=='string' and redis.call('GETRANGE',KEYS[2],0,#ARGV[1]-1)==ARGV[1] then "
+    "redis.call('SETRANGE',KEYS[2],ARGV[2],ARGV[3]) done=1 end "
+    "if held==1 then redis.pcall('PUBLISH',KEYS[1],'') end return done";
+// A tag's version is a random token in two halves: values whose first half differs are gone, those whose second does are stale.
+constexpr std::string_view expire_tag_script =
+    "local v=redis.call('GET',KEYS[1]) if not v or #v~=32 then return 0 end "
+    "redis.call('SET',KEYS[1],string.sub(v,1,16)..ARGV[1],'KEEPTTL') return 1";
+
 constexpr std::size_t keys_per_command = 500;
+// How long an unused tag's version is kept until a value with it is stored; the value then prolongs it.
+constexpr std::string_view tag_idle_ms = "3600000";
+
+// Commands that share one write.
+class batch {
+ public:
+  explicit batch(connection& c) : connection_(c) {}
+  void send(const std::vector<std::string>& words) {
+    const std::vector<std::string_view> views(words.begin(), words.end());
+    connection_.send(calls_.emplace_back(), views);
+  }
+  template <class... Words>
+  void add(const Words&... words) {
+    connection_.send_words(calls_.emplace_back(), words...);
+  }
+  task<reply> next() { return calls_.at(taken_++).wait(); }
+  // All replies; false when one is missing or an error.
+  task<bool> all_good() {
+    bool good = true;
+    while (taken_ < calls_.size()) {
+      const auto r = co_await next();
+      good = good && r && !r->is_error();
+    }
+    co_return good;
+  }
+
+ private:
+  connection& connection_;
+  std::deque<connection::call> calls_;  // stay in place
+  std::size_t taken_ = 0;
+};
 
 class store final : public l2_store {
  public:
   store(runtime::worker& w, std::shared_ptr<connection> c, std::shared_ptr<backplane> from, const config::store_settings& s)
       : worker_(w), connection_(std::move(c)), backplane_(std::move(from)), prefix_(s.prefix), raw_(s.format == config::value_format::raw),
-        lock_ttl_(std::to_string(s.lock_ttl.count())) {}
+        lock_ttl_(std::to_string(s.lock_ttl.count())), kind_(s.backplane) {}
 
   bool keeps_metadata() const noexcept override { return !raw_; }
 
   task<read_outcome> read(item what) override {
-    const auto name = name_of(what.key);
-    connection::call value;
-    connection::call ttl;
-    connection_->send_words(value, "GET", name);
-    if (raw_) connection_->send_words(ttl, "PTTL", name);
-    auto got = co_await value.wait();
-    reply left;
-    if (raw_) left = co_await ttl.wait();
-    co_return outcome(std::move(got), left, what);
+    batch b(*connection_);
+    ask_value(b, what);
+    if (!what.tags.empty()) b.send(tags_query(what.tags));
+    auto got = co_await take_value(b, what);
+    if (got.found && !what.tags.empty()) {
+      const auto tags = co_await b.next();
+      check_tags(got, what, tags ? tags->elements : std::vector<proto::resp_value>());
+    }
+    co_return got;
+  }
+
+  task<std::vector<read_outcome>> read_many(std::vector<item> what) override {
+    std::vector<read_outcome> out;
+    if (raw_) {
+      batch b(*connection_);
+      for (const auto& i : what) ask_value(b, i);
+      for (const auto& i : what) out.push_back(co_await take_value(b, i));
+      co_return out;
+    }
+    std::vector<std::string> words{"MGET"};
+    for (const auto& i : what) words.push_back(name_of(i.key));
+    for (const auto& i : what)
+      for (const auto& tag : i.tags) words.push_back(proto::tag_name(prefix_, tag));
+    auto got = co_await connection_->run(std::move(words));
+    const bool up = got && got->type == proto::resp_value::kind::array;
+    std::size_t tag = what.size();
+    for (std::size_t n = 0; n < what.size(); ++n) {
+      read_outcome one{up, nullptr};
+      if (up && n < got->elements.size()) one = outcome(std::move(got->elements[n]), {}, what[n]);
+      if (one.found && !what[n].tags.empty()) {
+        std::vector<proto::resp_value> versions;
+        for (std::size_t i = 0; i < what[n].tags.size() && tag + i < got->elements.size(); ++i) versions.push_back(got->elements[tag + i]);
+        check_tags(one, what[n], versions);
+      }
+      tag += what[n].tags.size();
+      out.push_back(std::move(one));
+    }
+    co_return out;
   }
 
   task<lock_outcome> lock(item what, std::string_view token) override {
-    const auto name = name_of(what.key);
-    const auto lock_name = proto::lock_name(name);
-    connection::call taken;
-    connection::call value;
-    connection::call ttl;
-    connection_->send_words(taken, "SET", lock_name, token, "NX", "PX", lock_ttl_);
-    connection_->send_words(value, "GET", name);
-    if (raw_) connection_->send_words(ttl, "PTTL", name);
-    const auto won = co_await taken.wait();
-    auto got = co_await value.wait();
-    reply left;
-    if (raw_) left = co_await ttl.wait();
-    if (!won || won->is_error() || !got) co_return lock_outcome{};
-    lock_outcome out{won->is_ok() ? lock_state::won : lock_state::busy, outcome(std::move(got), left, what).found};
+    batch b(*connection_);
+    b.add("SET", proto::lock_name(name_of(what.key)), token, "NX", "PX", lock_ttl_);
+    ask_value(b, what);
+    ask_versions(b, what);
+    const auto won = co_await b.next();
+    auto got = co_await take_value(b, what);
+    auto versions = co_await take_versions(b, what);
+    if (!won || won->is_error() || !got.up) co_return lock_outcome{};
+    lock_outcome out{won->is_ok() ? lock_state::won : lock_state::busy, got.found, versions};
+    if (out.current && !what.tags.empty()) {
+      check_versions(got, what, versions.value_or(std::string()));
+      out.current = got.found;
+    }
     co_return out;
+  }
+
+  task<std::optional<std::string>> tag_versions(item what) override {
+    batch b(*connection_);
+    ask_versions(b, what);
+    co_return co_await take_versions(b, what);
   }
 
   task<bool> renew(std::string_view key, std::string_view token) override {
@@ -78,46 +157,64 @@ class store final : public l2_store {
     return backplane_->watch(worker_, proto::lock_name(name_of(key)));
   }
 
-  task<core::fill_outcome> fill(std::string_view key, std::string_view token, value_ptr value, core::wall_time now) override {
-    const auto name = name_of(key);
+  task<core::fill_outcome> fill(item what, std::string_view token, value_ptr value, core::wall_time now) override {
     if (raw_ && value->life().negative) {  // a plain body has no way to say "no such record"
-      co_await release(key, token);
+      co_await release(what.key, token);
       co_return core::fill_outcome::not_stored;
     }
-    const auto done = co_await script(fill_script, words_of(proto::lock_name(name), name), words_of(token, wire_form(*value), ttl_of(*value, now)));
+    const auto name = name_of(what.key);
+    const auto ttl = ttl_of(*value, now);
+    batch b(*connection_);
+    prolong_tags(b, what, ttl);
+    b.send(script_words(fill_script, words_of(proto::lock_name(name), name), words_of(token, wire_form(*value, what), ttl)));
+    if (kind_ == config::backplane_kind::pubsub) publish(b, proto::backplane_message::kind::changed, what.key);
+    for (std::size_t i = 0; i < what.tags.size(); ++i) co_await b.next();
+    const auto done = co_await b.next();
+    co_await b.all_good();
     if (!done || done->is_error()) co_return core::fill_outcome::down;
     co_return done->integer == 1 ? core::fill_outcome::stored : core::fill_outcome::not_stored;
   }
 
-  task<bool> put(std::string_view key, value_ptr value, core::wall_time now) override {
-    const auto name = name_of(key);
+  task<bool> put(item what, value_ptr value, core::wall_time now) override {
+    const auto name = name_of(what.key);
     const auto lock_name = proto::lock_name(name);
-    const auto bytes = wire_form(*value);
     const auto ttl = ttl_of(*value, now);
-    connection::call unlocked;
-    connection::call stored;
-    connection_->send_words(unlocked, "DEL", lock_name);
-    connection_->send_words(stored, "SET", name, bytes, "PX", ttl);
-    const auto first = co_await unlocked.wait();
-    const auto second = co_await stored.wait();
-    if (first && first->integer > 0) co_await wake(words_of(lock_name));
-    co_return first && !first->is_error() && second && second->is_ok();
+    batch b(*connection_);
+    prolong_tags(b, what, ttl);
+    b.add("DEL", lock_name);
+    b.add("SET", name, wire_form(*value, what), "PX", ttl);
+    for (std::size_t i = 0; i < what.tags.size(); ++i) co_await b.next();
+    const auto unlocked = co_await b.next();
+    const auto stored = co_await b.next();
+    const bool done = unlocked && !unlocked->is_error() && stored && stored->is_ok();
+    batch news(*connection_);
+    if (unlocked && unlocked->integer > 0) news.add("PUBLISH", lock_name, "");
+    publish(news, proto::backplane_message::kind::key, what.key);
+    co_await news.all_good();
+    co_return done;
   }
 
-  task<std::optional<std::uint64_t>> remove(const std::vector<std::string>& keys) override {
-    std::uint64_t removed = 0;
+  task<count> invalidate(std::vector<std::string> keys, mode how, core::wall_time now) override {
+    std::uint64_t total = 0;
     for (std::size_t from = 0; from < keys.size(); from += keys_per_command) {
+      const std::vector<std::string> some(keys.begin() + static_cast<std::ptrdiff_t>(from),
+                                          keys.begin() + static_cast<std::ptrdiff_t>(std::min(keys.size(), from + keys_per_command)));
       std::vector<std::string> names;
-      for (std::size_t i = from; i < std::min(keys.size(), from + keys_per_command); ++i) names.push_back(name_of(keys[i]));
-      const auto n = co_await remove_names(names);
+      for (const auto& key : some) names.push_back(name_of(key));
+      count n;
+      if (how == mode::purge) n = co_await purge(std::move(names));
+      else n = co_await expire(std::move(names), now);
       if (!n) co_return std::nullopt;
-      removed += *n;
+      batch news(*connection_);
+      for (const auto& key : some) publish(news, proto::backplane_message::kind::key, key);
+      co_await news.all_good();
+      total += *n;
     }
-    co_return removed;
+    co_return total;
   }
 
   // Locks of matching keys that hold no value yet go too: their loads began before.
-  task<std::optional<std::uint64_t>> remove_matching(std::string_view glob) override {
+  task<count> invalidate_matching(std::string glob, mode how, core::wall_time now) override {
     const auto matches = [&](std::string_view name) { return name.starts_with(prefix_) && core::glob_match(glob, name.substr(prefix_.size())); };
     const auto lock_matches = [&](std::string_view lock) {
       const auto names = proto::names_of_lock(lock);
@@ -125,9 +222,34 @@ class store final : public l2_store {
     };
     // Internal names are never values, whatever the prefix and pattern are.
     const auto is_value = [](std::string_view name) { return !proto::names_internal(name); };
-    const auto locks = co_await unlink_scanned(std::string(proto::all_locks), lock_matches, true);
+    const auto locks = co_await for_scanned(std::string(proto::all_locks), lock_matches, scanned::locks, now);
     if (!locks) co_return std::nullopt;
-    co_return co_await unlink_scanned(proto::glob_escape(prefix_).append(glob), is_value, false);
+    const auto values = co_await for_scanned(proto::glob_escape(prefix_).append(glob), is_value, how == mode::purge ? scanned::purge : scanned::expire, now);
+    if (!values) co_return std::nullopt;
+    batch news(*connection_);
+    publish(news, proto::backplane_message::kind::pattern, glob);
+    co_await news.all_good();
+    co_return values;
+  }
+
+  task<count> invalidate_tags(std::vector<std::string> tags, mode how) override {
+    batch b(*connection_);
+    for (const auto& tag : tags) {
+      const auto name = proto::tag_name(prefix_, tag);
+      if (how == mode::purge) b.add("UNLINK", name);
+      else b.send(script_words(expire_tag_script, words_of(name), words_of(worker_.random->token().substr(0, proto::tag_version_bytes / 2))));
+      publish(b, proto::backplane_message::kind::tag, tag);
+    }
+    std::uint64_t total = 0;
+    bool good = true;
+    for (std::size_t i = 0; i < tags.size(); ++i) {
+      const auto done = co_await b.next();
+      good = good && done && !done->is_error();
+      if (good) total += static_cast<std::uint64_t>(done->integer);
+      for (std::size_t told = 0; told < messages_each(); ++told) co_await b.next();
+    }
+    if (!good) co_return std::nullopt;
+    co_return total;
   }
 
  private:
@@ -136,15 +258,32 @@ class store final : public l2_store {
     const auto keep = raw_ ? v.life().freshness_left(now) : engine::keep_for(v, now);
     return std::to_string(std::max<std::int64_t>(1, keep.count()));
   }
-  std::string wire_form(const engine::value& v) const { return raw_ ? std::string(v.body()) : v.bytes(); }
+  std::string wire_form(const engine::value& v, const item& what) const {
+    if (raw_) return std::string(v.body());
+    if (what.compress_above == 0 || v.body().size() < what.compress_above) return v.bytes();
+    return proto::encode_record(v.content(), what.compress_above);
+  }
   static bool succeeded(const reply& r) { return r && !r->is_error() && r->integer == 1; }
 
-  read_outcome outcome(reply got, const reply& ttl, const item& what) const {
-    if (!got) return {};
+  // Reading one value takes two commands when it is a plain body.
+  void ask_value(batch& b, const item& what) const {
+    const auto name = name_of(what.key);
+    b.add("GET", name);
+    if (raw_) b.add("PTTL", name);
+  }
+  task<read_outcome> take_value(batch& b, item what) const {
+    auto got = co_await b.next();
+    reply ttl;
+    if (raw_) ttl = co_await b.next();
+    if (!got) co_return read_outcome{};
+    co_return outcome(std::move(*got), ttl, what);
+  }
+
+  read_outcome outcome(proto::resp_value got, const reply& ttl, const item& what) const {
     read_outcome out{true, nullptr};
     // Another type at that name (WRONGTYPE) is a foreign value: a miss.
-    if (got->type != proto::resp_value::kind::bulk) return out;
-    out.found = raw_ ? from_raw(got->text, what.content_type, ttl) : engine::value::decode(std::move(got->text));
+    if (got.type != proto::resp_value::kind::bulk) return out;
+    out.found = raw_ ? from_raw(got.text, what.content_type, ttl) : engine::value::decode(std::move(got.text));
     return out;
   }
 
@@ -162,14 +301,98 @@ class store final : public l2_store {
     return engine::value::encode(r);
   }
 
-  task<reply> script(std::string_view text, std::vector<std::string> keys, std::vector<std::string> arguments) {
+  // --- tags
+
+  std::vector<std::string> tags_query(std::span<const std::string> tags) const {
+    std::vector<std::string> words{"MGET"};
+    for (const auto& tag : tags) words.push_back(proto::tag_name(prefix_, tag));
+    return words;
+  }
+
+  // Gives each tag without a version a new one, then reads them: a tag that was purged, evicted or flushed never again has a
+  // version that some value was stored with.
+  void ask_versions(batch& b, const item& what) {
+    if (what.tags.empty()) return;
+    for (const auto& tag : what.tags) b.add("SET", proto::tag_name(prefix_, tag), worker_.random->token(), "NX", "PX", tag_idle_ms);
+    b.send(tags_query(what.tags));
+  }
+
+  task<std::optional<std::string>> take_versions(batch& b, item what) const {
+    std::string out;
+    if (what.tags.empty()) co_return out;
+    for (std::size_t i = 0; i < what.tags.size(); ++i) co_await b.next();
+    const auto got = co_await b.next();
+    if (!got || got->elements.size() != what.tags.size()) co_return std::nullopt;
+    for (const auto& version : got->elements) {
+      if (version.text.size() != proto::tag_version_bytes) co_return std::nullopt;
+      out.append(version.text);
+    }
+    co_return out;
+  }
+
+  void check_tags(read_outcome& got, const item& what, const std::vector<proto::resp_value>& versions) const {
+    std::string now;
+    for (const auto& v : versions) {
+      if (v.type != proto::resp_value::kind::bulk || v.text.size() != proto::tag_version_bytes) break;
+      now.append(v.text);
+    }
+    check_versions(got, what, now);
+  }
+
+  // Drops, or marks stale, a value whose tags have moved on since it was loaded.
+  void check_versions(read_outcome& got, const item& what, const std::string& now) const {
+    const auto& held = got.found->content();
+    constexpr std::size_t half = proto::tag_version_bytes / 2;
+    bool purged = held.tags_hash != proto::hash_tags(what.tags) || held.tag_versions.size() != now.size();
+    bool expired = false;
+    for (std::size_t at = 0; !purged && at < now.size(); at += proto::tag_version_bytes) {
+      purged = held.tag_versions.substr(at, half) != now.substr(at, half);
+      expired = expired || held.tag_versions.substr(at + half, half) != now.substr(at + half, half);
+    }
+    if (purged) {
+      got.found = nullptr;
+    } else if (expired && got.found->life().freshness_left(worker_.time->wall_now()) > core::milliseconds(0)) {
+      auto marked = held;
+      marked.expired_at_ms = std::max<std::int64_t>(1, worker_.time->wall_now().time_since_epoch().count());
+      got.found = engine::value::encode(marked);
+    }
+  }
+
+  // A tag's version lives at least as long as the values that carry it. GT: never shorter than it was (Redis 7; an older one
+  // refuses, and such a tag's values become misses when its version runs out).
+  void prolong_tags(batch& b, const item& what, const std::string& ttl) const {
+    for (const auto& tag : what.tags) b.add("PEXPIRE", proto::tag_name(prefix_, tag), ttl, "GT");
+  }
+
+  // --- news to the other instances
+
+  void publish(batch& b, proto::backplane_message::kind what, std::string_view text) const {
+    if (kind_ == config::backplane_kind::off) return;
+    b.add("PUBLISH", proto::backplane_channel, proto::encode_backplane_message({backplane_->sender(), what, text}, prefix_));
+    if (messages_each() == 2) b.add("PUBLISH", proto::plain_channel, name_of(text));
+  }
+  std::size_t messages_each() const noexcept {
+    switch (kind_) {
+      case config::backplane_kind::off: return 0;
+      case config::backplane_kind::tracking: return 1;
+      case config::backplane_kind::pubsub: return 2;
+    }
+    return 0;
+  }
+
+  // --- commands
+
+  static std::vector<std::string> script_words(std::string_view text, std::vector<std::string> keys, std::vector<std::string> arguments) {
     std::vector<std::string> words{"EVAL", std::string(text), std::to_string(keys.size())};
     std::move(keys.begin(), keys.end(), std::back_inserter(words));
     std::move(arguments.begin(), arguments.end(), std::back_inserter(words));
-    return connection_->run(std::move(words));
+    return words;
+  }
+  task<reply> script(std::string_view text, std::vector<std::string> keys, std::vector<std::string> arguments) {
+    return connection_->run(script_words(text, std::move(keys), std::move(arguments)));
   }
 
-  task<std::optional<std::uint64_t>> remove_names(const std::vector<std::string>& names) {
+  task<count> purge(std::vector<std::string> names) {
     std::vector<std::string> locks{"UNLINK"};
     std::vector<std::string> values{"UNLINK"};
     for (const auto& name : names) {
@@ -177,51 +400,76 @@ class store final : public l2_store {
       values.push_back(name);
     }
     // Locks first: between the two a fill finds no lock, and after both no value is left.
-    const std::vector<std::string_view> lock_words(locks.begin(), locks.end());
-    const std::vector<std::string_view> value_words(values.begin(), values.end());
-    connection::call unlocked;
-    connection::call removed;
-    connection_->send(unlocked, lock_words);
-    connection_->send(removed, value_words);
-    const auto first = co_await unlocked.wait();
-    const auto second = co_await removed.wait();
+    batch b(*connection_);
+    b.send(locks);
+    b.send(values);
+    const auto first = co_await b.next();
+    const auto second = co_await b.next();
     if (!first || first->is_error() || !second || second->is_error()) co_return std::nullopt;
     locks.erase(locks.begin());
     if (first->integer > 0) co_await wake(std::move(locks));
     co_return static_cast<std::uint64_t>(second->integer);
   }
 
-  // Those who wait for these locks need not wait longer: they were deleted.
-  task<void> wake(std::vector<std::string> lock_names) {
-    std::deque<connection::call> calls(lock_names.size());
-    for (std::size_t i = 0; i < calls.size(); ++i) connection_->send_words(calls[i], "PUBLISH", lock_names[i], "");
-    for (auto& c : calls) co_await c.wait();
+  // A plain body has no room for a mark: it is purged.
+  task<count> expire(std::vector<std::string> names, core::wall_time now) {
+    if (raw_) co_return co_await purge(std::move(names));
+    batch b(*connection_);
+    const auto mark = proto::expiry_mark(now.time_since_epoch().count());
+    for (const auto& name : names)
+      b.send(script_words(expire_script, words_of(proto::lock_name(name), name), words_of(proto::record_magic, std::to_string(proto::expiry_mark_offset), mark)));
+    std::uint64_t total = 0;
+    bool good = true;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const auto done = co_await b.next();
+      good = good && done && !done->is_error();
+      if (good) total += static_cast<std::uint64_t>(done->integer);
+    }
+    if (!good) co_return std::nullopt;
+    co_return total;
   }
 
-  // Unlinks what SCAN finds and `wanted` accepts; as locks, it wakes who waits for them. Returns how many there were.
+  // Those who wait for these locks need not wait longer: they were deleted.
+  task<void> wake(std::vector<std::string> lock_names) {
+    batch b(*connection_);
+    for (const auto& name : lock_names) b.add("PUBLISH", name, "");
+    co_await b.all_good();
+  }
+
+  enum class scanned : std::uint8_t { locks, purge, expire };
+  // Does to what SCAN finds and `wanted` accepts as `what` says. Returns to how many.
   template <class Wanted>
-  task<std::optional<std::uint64_t>> unlink_scanned(std::string match, Wanted wanted, bool as_locks) {
-    std::uint64_t removed = 0;
+  task<count> for_scanned(std::string match, Wanted wanted, scanned what, core::wall_time now) {
+    std::uint64_t total = 0;
     std::string cursor = "0";
     do {
       const auto page = co_await connection_->run(words_of("SCAN", cursor, "MATCH", match, "COUNT", std::to_string(keys_per_command)));
       const bool good = page && page->type == proto::resp_value::kind::array && page->elements.size() == 2;
       if (!good) co_return std::nullopt;
       cursor = page->elements[0].text;
-      std::vector<std::string> words{"UNLINK"};
+      std::vector<std::string> names;
       for (const auto& found : page->elements[1].elements)
-        if (wanted(found.text)) words.push_back(found.text);
-      if (words.size() == 1) continue;
-      const std::vector<std::string_view> views(words.begin(), words.end());
-      connection::call unlinked;
-      connection_->send(unlinked, views);
-      const auto done = co_await unlinked.wait();
-      if (!done || done->is_error()) co_return std::nullopt;
-      words.erase(words.begin());
-      if (as_locks) co_await wake(std::move(words));
-      removed += static_cast<std::uint64_t>(done->integer);
+        if (wanted(found.text)) names.push_back(found.text);
+      if (names.empty()) continue;
+      count done;
+      switch (what) {
+        case scanned::locks: done = co_await unlink_locks(std::move(names)); break;
+        case scanned::purge: done = co_await purge(std::move(names)); break;
+        case scanned::expire: done = co_await expire(std::move(names), now); break;
+      }
+      if (!done) co_return std::nullopt;
+      total += *done;
     } while (cursor != "0");
-    co_return removed;
+    co_return total;
+  }
+
+  task<count> unlink_locks(std::vector<std::string> names) {
+    std::vector<std::string> words{"UNLINK"};
+    words.insert(words.end(), names.begin(), names.end());
+    const auto done = co_await connection_->run(std::move(words));
+    if (!done || done->is_error()) co_return std::nullopt;
+    co_await wake(std::move(names));
+    co_return static_cast<std::uint64_t>(done->integer);
   }
 
   runtime::worker& worker_;
@@ -230,6 +478,7 @@ class store final : public l2_store {
   const std::string prefix_;
   const bool raw_;
   const std::string lock_ttl_;
+  const config::backplane_kind kind_;
 };
 
 }  // namespace

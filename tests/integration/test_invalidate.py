@@ -110,7 +110,8 @@ def test_patterns_are_run_by_scan_and_never_by_keys(start_daemon, own_redis, ups
 
 
 @pytest.mark.parametrize("document", [
-    {"keys": ["k"] * 1001}, {"patterns": ["k"] * 1001}, {"patterns": [""]}, {"keys": "a"}, {"keys": [1]}, {"keys": None}, {"patterns": "a*"}, {"patterns": [None]}, {"mode": "explode"}, {"mode": 1},
+    {"keys": ["k"] * 1001}, {"patterns": ["k"] * 1001}, {"patterns": [""]},
+    {"keys": "a"}, {"keys": [1]}, {"keys": None}, {"patterns": "a*"}, {"patterns": [None]}, {"mode": "explode"}, {"mode": 1},
     ["a"], "a", None,
 ], ids=lambda d: str(d)[:30])
 def test_a_body_of_the_wrong_shape_is_400(daemon, document):

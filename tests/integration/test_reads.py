@@ -252,7 +252,8 @@ def test_a_weak_etag_of_the_upstream_becomes_a_strong_one(daemon, upstream):
 
 
 def test_a_304_renews_a_value_that_could_not_be_served_stale(daemon, upstream):
-    upstream.on("/things/1", Reply("first", headers={"Cache-Control": "max-age=1", "ETag": '"v1"'}), Reply(status=304, headers={"Cache-Control": "max-age=100"}))
+    upstream.on("/things/1", Reply("first", headers={"Cache-Control": "max-age=1", "ETag": '"v1"'}),
+                Reply(status=304, headers={"Cache-Control": "max-age=100"}))
     daemon.get("obeying:1")
     time.sleep(1.2)
     renewed = daemon.get("obeying:1")
@@ -442,7 +443,8 @@ def test_put_where_it_is_not_allowed_is_405(daemon):
 
 
 @pytest.mark.parametrize("method, target", [("POST", "/v1/keys/thing:1"), ("PATCH", "/v1/keys/thing:1"), ("OPTIONS", "/v1/keys/thing:1"),
-                                            ("TRACE", "/v1/keys/thing:1"), ("CONNECT", "/v1/keys/thing:1"), ("GET", "/v1/invalidate"), ("GET", "/v1/mget"), ("PUT", "/v1/mget")])
+                                            ("TRACE", "/v1/keys/thing:1"), ("CONNECT", "/v1/keys/thing:1"),
+                                            ("GET", "/v1/invalidate"), ("GET", "/v1/mget"), ("PUT", "/v1/mget")])
 def test_other_methods_are_405_and_say_what_is_allowed(daemon, method, target):
     answer = daemon.request(method, target, b"" if method in ("POST", "PUT", "PATCH") else None)
     assert (answer.status, answer.slug) == (405, "method-not-allowed")

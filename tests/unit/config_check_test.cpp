@@ -81,7 +81,7 @@ TEST_CASE("config: templates", "[config]") {
             .find("5:42: load: the path must") == 0);
   CHECK(errors_of(with_route("  - {name: a, key: \"a:{id}\", put: true, tags: [\"t:{i}\", \"x{\"]}")) ==
         "5:48: tags: placeholder '{i}' is not in the key template; did you mean 'id'?\n"
-        "5:57: tags: 'x{' has a brace at offset 1 that is not part of a placeholder such as {id}\n");
+        "5:57: tags: a brace that is not part of a placeholder such as {id} (at offset 1)\n");
 }
 
 TEST_CASE("config: writes", "[config]") {

@@ -2,11 +2,14 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <random>
+#include <set>
 
 #include "daemon/core/breaker.hpp"
 #include "daemon/core/bulkhead.hpp"
 #include "daemon/core/fill.hpp"
 #include "daemon/core/lookup.hpp"
+#include "daemon/core/s3_fifo.hpp"
+#include "daemon/core/tag_template.hpp"
 
 using namespace asidecar;
 using namespace asidecar::core;
@@ -80,47 +83,93 @@ TEST_CASE("a request's way through the tiers") {
   policy rules;
   request_directives plain;
   SECTION("hit in L2") {
-    lookup way(plain, rules, {false, true, true});
+    lookup way(plain, rules, {false, true, true, false});
     CHECK(way.start() == action::read_l2);
-    CHECK(way.on_entry(tier::l2, entry(10s), t0 + 1s, 1) == action::serve);
+    CHECK(way.on_l2(entry(10s), t0 + 1s, 1) == action::serve);
   }
   SECTION("miss, then a load that fails") {
-    lookup way(plain, rules, {true, true, true});
+    lookup way(plain, rules, {true, true, true, false});
     CHECK(way.start() == action::read_l1);
-    CHECK(way.on_absent(tier::l1) == action::read_l2);
-    CHECK(way.on_absent(tier::l2) == action::load);
+    CHECK(way.on_absent(tier::l1, t0) == action::read_l2);
+    CHECK(way.on_absent(tier::l2, t0) == action::load);
     CHECK(way.reason() == proto::forward_reason::uri_miss);
     CHECK_FALSE(way.stale_may_serve(t0));
   }
   SECTION("stale within stale_if_error stands in when the load fails") {
-    lookup way(plain, rules, {false, true, true});
+    lookup way(plain, rules, {false, true, true, false});
     way.start();
-    CHECK(way.on_entry(tier::l2, entry(10s, 0s, 60s), t0 + 20s, 1) == action::load);
+    CHECK(way.on_l2(entry(10s, 0s, 60s), t0 + 20s, 1) == action::load);
     CHECK(way.reason() == proto::forward_reason::stale);
     CHECK(way.stale_may_serve(t0 + 21s));
     CHECK_FALSE(way.stale_may_serve(t0 + 71s));
   }
   SECTION("Redis away") {
-    lookup way(plain, rules, {false, true, true});
+    lookup way(plain, rules, {false, true, true, false});
     way.start();
-    CHECK(way.on_store_down() == action::load);
+    CHECK(way.on_store_down(t0) == action::load);
     CHECK(way.reason() == proto::forward_reason::bypass);
   }
+  SECTION("L1: current answers, everything else is checked in L2 first") {
+    lookup current(plain, rules, {true, true, true, false});
+    CHECK(current.start() == action::read_l1);
+    CHECK(current.on_l1(entry(10s), standing::current, t0 + 1s, 1) == action::serve);
+    for (const auto s : {standing::unheard, standing::outdated}) {
+      lookup checked(plain, rules, {true, true, true, false});
+      checked.start();
+      CHECK(checked.on_l1(entry(10s), s, t0 + 1s, 1) == action::read_l2);
+      CHECK(checked.on_l2(entry(10s), t0 + 1s, 1) == action::serve);
+      // What the store no longer has may have been invalidated: it must not even stand in for a failed load.
+      lookup removed(plain, rules, {true, true, true, false});
+      removed.start();
+      CHECK(removed.on_l1(entry(10s, 0s, 60s), s, t0 + 1s, 1) == action::read_l2);
+      CHECK(removed.on_absent(tier::l2, t0 + 1s) == action::load);
+      CHECK_FALSE(removed.stale_may_serve(t0 + 1s));
+    }
+  }
+  SECTION("Redis away: only what came to L1 since then answers; the rest stands in when the load fails") {
+    lookup since(plain, rules, {true, true, true, false});
+    since.start();
+    since.on_l1(entry(10s), standing::unheard, t0 + 1s, 1);
+    CHECK(since.on_store_down(t0 + 1s) == action::serve_newest);
+    lookup before(plain, rules, {true, true, true, false});
+    before.start();
+    before.on_l1(entry(10s), standing::outdated, t0 + 1s, 1);
+    CHECK(before.on_store_down(t0 + 1s) == action::load);
+    CHECK(before.stale_may_serve(t0 + 1s));
+    CHECK_FALSE(before.stale_may_serve(t0 + 10s));
+  }
+  SECTION("a load that failed a moment ago is not tried again while a stale value may answer") {
+    lookup stale(plain, rules, {false, true, true, true});
+    stale.start();
+    CHECK(stale.on_l2(entry(10s, 0s, 60s), t0 + 20s, 1) == action::serve_newest);
+    lookup revalidating(plain, rules, {false, true, true, true});
+    revalidating.start();
+    CHECK(revalidating.on_l2(entry(10s, 60s, 60s), t0 + 20s, 1) == action::serve);
+    lookup dead(plain, rules, {false, true, true, true});
+    dead.start();
+    CHECK(dead.on_l2(entry(10s), t0 + 20s, 1) == action::load);
+    request_directives anew;
+    anew.no_cache = true;
+    rules.stale_if_error = 60s;
+    lookup asked(anew, rules, {false, true, true, true});
+    asked.start();
+    CHECK(asked.on_l2(entry(10s, 0s, 60s), t0 + 20s, 1) == action::load);
+  }
   SECTION("a route that the app fills by itself has nothing to load") {
-    lookup way(plain, rules, {false, true, false});
+    lookup way(plain, rules, {false, true, false, false});
     way.start();
-    CHECK(way.on_absent(tier::l2) == action::miss);
+    CHECK(way.on_absent(tier::l2, t0) == action::miss);
   }
   SECTION("no-cache loads anew, only-if-cached never loads") {
     request_directives anew;
     anew.no_cache = true;
-    lookup fresh(anew, rules, {false, true, true});
+    lookup fresh(anew, rules, {false, true, true, false});
     CHECK(fresh.start() == action::load);
     request_directives only;
     only.only_if_cached = true;
-    lookup cached(only, rules, {false, true, true});
+    lookup cached(only, rules, {false, true, true, false});
     cached.start();
-    CHECK(cached.on_absent(tier::l2) == action::not_cached);
+    CHECK(cached.on_absent(tier::l2, t0) == action::not_cached);
   }
 }
 
@@ -239,4 +288,57 @@ TEST_CASE("the bulkhead lets in, queues in order, refuses") {
   CHECK_FALSE(b.abandon(3));
   CHECK_FALSE(b.leave());
   CHECK(b.in_flight() == 0);
+}
+
+TEST_CASE("S3-FIFO: one-hit wonders leave early, what is used stays, ghosts come back for good") {
+  struct item : s3_fifo::node {
+    std::uint64_t hash = 0;
+  };
+  const auto hash_of = [](const s3_fifo::node& n) { return static_cast<const item&>(n).hash; };
+  std::vector<item> items(4000);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    items[i].bytes = 10;
+    items[i].hash = i * 0x9E3779B97F4A7C15U;
+  }
+  s3_fifo policy(1000);  // room for 100
+  std::set<std::uint64_t> held;
+  const auto insert = [&](std::size_t i) {
+    policy.insert(items[i], items[i].hash);
+    held.insert(items[i].hash);
+    while (policy.over()) {
+      auto* out = policy.evict(hash_of);
+      REQUIRE(out != nullptr);
+      held.erase(hash_of(*out));
+    }
+    CHECK(policy.bytes() == 10 * held.size());
+  };
+  for (std::size_t i = 0; i < 50; ++i) insert(i);
+  for (std::size_t i = 0; i < 50; ++i) {
+    s3_fifo::touch(items[i]);
+    s3_fifo::touch(items[i]);
+  }
+  for (std::size_t i = 100; i < 3000; ++i) insert(i);  // a scan of 29 times the cache
+  for (std::size_t i = 0; i < 50; ++i) CHECK(held.count(items[i].hash) == 1);
+  // 2990 was just evicted or is still in the small queue; one that is a ghost goes to the main queue at once.
+  std::size_t ghost = 2999;
+  while (held.count(items[ghost].hash) == 1) --ghost;
+  insert(ghost);
+  CHECK(items[ghost].in_main);
+  CHECK_FALSE(items[2999].in_main);
+  std::size_t seen = 0;
+  policy.for_each([&](s3_fifo::node& n) {
+    policy.remove(n);
+    ++seen;
+  });
+  CHECK(seen == held.size());
+  CHECK(policy.bytes() == 0);
+  CHECK(policy.evict(hash_of) == nullptr);
+}
+
+TEST_CASE("tags take what the key captured") {
+  const auto ok = tag_template::parse("a:{id}-{id}:{x}");
+  const auto& t = boost::variant2::get<tag_template>(ok);
+  CHECK(t.params() == std::vector<std::string>{"id", "id", "x"});
+  CHECK(t.format({"1", "1", "y"}) == "a:1-1:y");
+  for (const char* bad : {"", "{", "a}", "{1x}", "{}"}) CHECK(boost::variant2::holds_alternative<template_error>(tag_template::parse(bad)));
 }

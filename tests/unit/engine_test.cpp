@@ -4,7 +4,7 @@
 
 #include "daemon/engine/compose.hpp"
 #include "daemon/engine/flight.hpp"
-#include "daemon/engine/memory_cache.hpp"
+#include "daemon/engine/shared_state.hpp"
 
 using namespace asidecar;
 using namespace asidecar::engine;
@@ -25,49 +25,113 @@ value_ptr make_value(std::string body, core::milliseconds ttl = 10s) {
 
 }  // namespace
 
-TEST_CASE("L1 keeps to its bytes, forgets the least recently used, and respects fences") {
+TEST_CASE("L1 keeps to its bytes, keeps what is used, and respects fences") {
   fences fence;
   memory_cache l1(1024 * 1024);
+  const auto find = [&](const char* key, core::wall_time now) { return l1.find(key, now, fence).value; };
   for (int i = 0; i < 5000; ++i) {
     const auto key = "k" + std::to_string(i);
     l1.insert(key, make_value(std::string(500, 'x')), t0 + 10s, fence, fence.take(key));
-    l1.find("k0", t0);
+    find("k0", t0);
   }
   CHECK(l1.bytes() <= 1024 * 1024);
+  CHECK(l1.bytes() > 900 * 1024);
   CHECK(l1.entries() < 5000);
-  CHECK(l1.find("k0", t0) != nullptr);
-  CHECK(l1.find("k0", t0 + 10s) == nullptr);
+  CHECK(find("k0", t0) != nullptr);
+  CHECK(find("k0", t0 + 10s) == nullptr);
   const auto stamp = fence.take("late");
   fence.move("late");
   l1.insert("late", make_value("old"), t0 + 10s, fence, stamp);
-  CHECK(l1.find("late", t0) == nullptr);
+  CHECK(find("late", t0) == nullptr);
   const auto before_all = fence.take("late");
   fence.move_all();
   l1.insert("late", make_value("old"), t0 + 10s, fence, before_all);
-  CHECK(l1.find("late", t0) == nullptr);
+  CHECK(find("late", t0) == nullptr);
   l1.insert("large", make_value(std::string(70'000, 'x')), t0 + 10s, fence, fence.take("large"));
-  CHECK(l1.find("large", t0) == nullptr);
+  CHECK(find("large", t0) == nullptr);
+  l1.insert("small", make_value("1"), t0 + 10s, fence, fence.take("small"));
+  l1.insert("small", make_value("2"), t0 + 10s, fence, fence.take("small"));
+  CHECK(find("small", t0)->body() == "2");
+  l1.insert("small", make_value(std::string(70'000, 'x')), t0 + 10s, fence, fence.take("small"));
+  CHECK(find("small", t0) == nullptr);
+  CHECK(l1.erase_if([](std::string_view) { return true; }) > 0);
+  CHECK(l1.bytes() == 0);
+}
+
+TEST_CASE("L1: a value whose tag has moved on is gone, others stay") {
+  shared_state shared(1 << 20);
+  const std::vector<std::string> people{"people", "user:1"};
+  const std::vector<std::string> things{"things"};
+  shared.l1.insert("a", make_value("a"), t0 + 10s, shared.fence, shared.fence.take("a", people));
+  shared.l1.insert("b", make_value("b"), t0 + 10s, shared.fence, shared.fence.take("b", things));
+  const auto begun = shared.fence.take("c", people);
+  const auto reading = shared.flights.join("d", people, shared.fence).flight;
+  const auto other = shared.flights.join("e", things, shared.fence).flight;
+  shared.forget_tag("user:1");
+  CHECK(shared.l1.find("a", t0, shared.fence).value == nullptr);
+  CHECK(shared.l1.find("b", t0, shared.fence).value != nullptr);
+  CHECK_FALSE(shared.l1.insert("c", make_value("c"), t0 + 10s, shared.fence, begun));
+  CHECK(reading->overtaken());
+  CHECK_FALSE(other->overtaken());
+}
+
+TEST_CASE("L1: what was held while the store could not be heard is told apart") {
+  shared_state shared(1 << 20);
+  const auto insert = [&](const char* key, const fences::stamp& s) { return shared.l1.insert(key, make_value(key), t0 + 10s, shared.fence, s); };
+  insert("before", shared.fence.take("before"));
+  const auto begun = shared.fence.take("slow");
+  shared.store_unheard();
+  CHECK_FALSE(shared.l1_trusted);
+  CHECK_FALSE(shared.l1.find("before", t0, shared.fence).current);
+  CHECK_FALSE(insert("slow", begun));
+  insert("meanwhile", shared.fence.take("meanwhile"));
+  CHECK(shared.l1.find("meanwhile", t0, shared.fence).current);
+  shared.store_heard();
+  CHECK(shared.l1_trusted);
+  CHECK_FALSE(shared.l1.find("meanwhile", t0, shared.fence).current);
+  insert("meanwhile", shared.fence.take("meanwhile"));
+  CHECK(shared.l1.find("meanwhile", t0, shared.fence).current);
 }
 
 TEST_CASE("a flight is joined until an invalidation overtakes it") {
-  fences fence;
-  flight_table table;
-  const auto first = table.join("k", fence);
+  shared_state shared(0);
+  auto& table = shared.flights;
+  const auto join = [&](const char* key) { return table.join(key, {}, shared.fence); };
+  const auto first = join("k");
   CHECK(first.starter);
-  CHECK_FALSE(table.join("k", fence).starter);
-  fence.move("k");
-  const auto second = table.join("k", fence);
+  CHECK_FALSE(join("k").starter);
+  shared.changed_in_store("k");
+  CHECK_FALSE(join("k").starter);
+  const std::string key = "k";
+  shared.forget({&key, 1});
+  CHECK(first.flight->overtaken());
+  const auto second = join("k");
   CHECK(second.starter);
   table.leave(first.flight);  // the overtaken one ends: it must not take the new one with it
-  CHECK_FALSE(table.join("k", fence).starter);
+  CHECK_FALSE(join("k").starter);
+  const auto other = join("j");
+  shared.forget_matching("k*");
+  CHECK(second.flight->overtaken());
+  CHECK_FALSE(other.flight->overtaken());
   table.leave(second.flight);
+  table.leave(other.flight);
   CHECK(table.size() == 0);
+}
+
+TEST_CASE("a failure is remembered for a second, for its key alone") {
+  recent_failures failures;
+  const runtime::steady_time now{std::chrono::hours(1)};
+  failures.note("a", now);
+  CHECK(failures.recent("a", now));
+  CHECK(failures.recent("a", now + 999ms));
+  CHECK_FALSE(failures.recent("a", now + 1000ms));
+  CHECK_FALSE(failures.recent("b", now));
 }
 
 TEST_CASE("a flight wakes waiters on other threads, also those that come late") {
   fences fence;
   flight_table table;
-  const auto f = table.join("k", fence).flight;
+  const auto f = table.join("k", {}, fence).flight;
   struct waiting {
     static runtime::task<void> run(runtime::worker& w, flight_ptr f, bool& got) {
       const auto result = co_await f->wait(w, runtime::steady_time::max());

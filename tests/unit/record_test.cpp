@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "proto/backplane_message.hpp"
 #include "proto/redis_keys.hpp"
 #include "proto/resp.hpp"
 
@@ -47,6 +48,68 @@ TEST_CASE("a damaged record is no record: every byte flipped, every length cut")
   }
   CHECK_FALSE(decode_record(good + "x"));
   CHECK_FALSE(decode_record(R"({"foreign":"value"})"));
+}
+
+TEST_CASE("a compressed record is inflated, within bounds, and a damaged one is none") {
+  record r;
+  r.created_ms = 1;
+  r.content_type = "text/plain";
+  std::string body;
+  for (int i = 0; i < 400; ++i) body.append("line ").append(std::to_string(i)).append("\n");
+  r.body = body;
+  CHECK(encode_record(r, 0).size() > body.size());
+  const auto small = encode_record(r, 1000);
+  CHECK(small.size() < body.size());
+  const auto stored = decode_record(small);
+  REQUIRE(stored);
+  CHECK(stored->compressed);
+  const auto plain = inflate_record(*stored, 1 << 20);
+  REQUIRE(plain);
+  CHECK(decode_record(*plain)->body == body);
+  CHECK(*plain == encode_record(r));
+  CHECK_FALSE(inflate_record(*stored, body.size() - 1));
+  for (std::size_t i = 0; i < small.size(); ++i) {
+    auto bad = small;
+    bad[i] = static_cast<char>(bad[i] ^ 1);
+    REQUIRE_FALSE(decode_record(bad));
+  }
+  // What shrinks beyond all measure is kept as it is, and what claims to is refused.
+  const std::string zeros(1'000'000, '0');
+  r.body = zeros;
+  const auto kept = encode_record(r, 1000);
+  CHECK(kept.size() > zeros.size());
+  auto bomb = *stored;
+  bomb.body_size = 1000 * static_cast<std::uint32_t>(stored->body.size());
+  CHECK_FALSE(inflate_record(bomb, std::uint64_t(1) << 30));
+  bomb.body_size = static_cast<std::uint32_t>(body.size()) + 1;
+  CHECK_FALSE(inflate_record(bomb, std::uint64_t(1) << 30));
+}
+
+TEST_CASE("a record is marked stale in place") {
+  auto bytes = sample();
+  CHECK(decode_record(bytes)->expired_at_ms == 0);
+  bytes.replace(expiry_mark_offset, 16, expiry_mark(1'700'000'030'000));
+  const auto r = decode_record(bytes);
+  REQUIRE(r);
+  CHECK(r->expired_at_ms == 1'700'000'030'000);
+  CHECK(r->body == R"({"id":1})");
+}
+
+TEST_CASE("backplane messages come back, and others are none") {
+  using kind = backplane_message::kind;
+  for (const auto what : {kind::key, kind::pattern, kind::tag, kind::changed}) {
+    const auto bytes = encode_backplane_message({0xDEADBEEF12345678, what, "user:1"}, "cache:");
+    const auto m = decode_backplane_message(bytes, "cache:");
+    REQUIRE(m);
+    CHECK(m->sender == 0xDEADBEEF12345678);
+    CHECK(m->what == what);
+    CHECK(m->text == "user:1");
+    CHECK_FALSE(decode_backplane_message(bytes, "cache"));
+    CHECK_FALSE(decode_backplane_message(bytes, "other:"));
+    for (std::size_t i = 0; i < bytes.size() - 6; ++i) CHECK_FALSE(decode_backplane_message(bytes.substr(0, i), "cache:"));
+  }
+  CHECK_FALSE(decode_backplane_message("0123456789abcdefx0000", ""));
+  CHECK_FALSE(decode_backplane_message("cache:user:1", "cache:"));
 }
 
 TEST_CASE("lock names stay in the value's Cluster slot and outside of every value's name") {
