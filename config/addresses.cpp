@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <libpq-fe.h>
 
+#include <algorithm>
+#include <array>
 #include <memory>
 
 #include "config/units.hpp"
@@ -197,11 +199,11 @@ namespace {
 // libpq's form "host=h password='s e'", written anew from what libpq understood of it.
 std::string redact_keywords(const std::string& text) {
   const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> parsed(PQconninfoParse(text.c_str(), nullptr), PQconninfoFree);
-  if (!parsed) return text.find("password") == std::string::npos ? text : "***";
+  if (!parsed) return text.find("pass") == std::string::npos ? text : "***";
   std::string out;
   for (const auto* o = parsed.get(); o->keyword != nullptr; ++o) {
     if (o->val == nullptr) continue;
-    const bool secret = std::string_view(o->keyword).ends_with("password");
+    const bool secret = std::string_view(o->keyword).find("pass") != std::string_view::npos;
     out.append(out.empty() ? "" : " ").append(o->keyword).append("='").append(secret ? "***" : o->val).append("'");
   }
   return out;
@@ -212,8 +214,11 @@ std::string redact_keywords(const std::string& text) {
 // Errs on the side of hiding: whatever may be read as a password by anyone is one.
 std::string redact_url(std::string_view text) {
   std::string out(text);
+  constexpr std::array<std::string_view, 6> schemes{"postgres", "postgresql", "redis", "rediss", "http", "https"};
   const auto scheme = out.find("://");
-  if (scheme == std::string::npos) return redact_keywords(out);
+  const auto kind = std::string_view(out).substr(0, scheme);
+  const bool is_url = scheme != std::string::npos && (kind.starts_with("redis") || std::find(schemes.begin(), schemes.end(), kind) != schemes.end());
+  if (!is_url) return redact_keywords(out);
   // Parameters, also with percent-encoded names: password, sslpassword, passfile
   for (auto query = out.find('?'); query != std::string::npos; query = out.find('&', query)) {
     ++query;

@@ -244,7 +244,8 @@ class checker {
   }
 
   void check_tags(const route_settings& r, const std::string& path, const std::optional<names>& params) {
-    if (r.tags.size() > proto::record_tags_max) fail(path + ".tags", "at most " + std::to_string(proto::record_tags_max) + " tags");
+    constexpr std::size_t most = proto::record_tags_max - 1;  // one is the cache's own, for variants
+    if (r.tags.size() > most) fail(path + ".tags", "at most " + std::to_string(most) + " tags");
     if (!r.tags.empty() && s_.store && s_.store->format == value_format::raw)
       fail(path + ".tags", "tags need metadata beside the value: store.format must be record");
     for (std::size_t i = 0; i < r.tags.size(); ++i) {

@@ -34,7 +34,7 @@ expansion expand_environment(std::string_view raw) {
     const auto open = raw.find("${");
     out.value.append(raw.substr(0, open));
     if (open == std::string_view::npos) return out;
-    if (out.value.ends_with('$')) {  // "$${" stands for "${"
+    if (open > 0 && raw[open - 1] == '$') {  // "$${" stands for "${"
       out.value.append("{");
       raw.remove_prefix(open + 2);
       continue;

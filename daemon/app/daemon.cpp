@@ -6,6 +6,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <cstdio>
 #include <stdexcept>
 #include <thread>
@@ -49,6 +50,7 @@ struct lane {
     resources.insert(resources.end(), s.resources.begin(), s.resources.end());
   }
   std::vector<std::weak_ptr<stoppable>> resources;  // of all services that still have requests
+  std::shared_ptr<generation> latest;               // begun on this lane: an older one that is slower comes too late
 };
 
 class daemon {
@@ -65,6 +67,7 @@ class daemon {
   void stop();
   static const char* fixed_at_start(const config::settings& now, const config::settings& wanted);
 
+  task<std::shared_ptr<const http::data_service>> prepare(lane& l, std::shared_ptr<generation> g);
   task<void> start_lane(lane& l, std::shared_ptr<generation> g);
   task<void> switch_lane(lane& l, std::shared_ptr<generation> g);
   task<void> stop_lane(lane& l);
@@ -73,9 +76,9 @@ class daemon {
   std::unique_ptr<observe::event_log> log_;
   observe::metrics metrics_;
   engine::shared_state shared_;
-  std::shared_ptr<redis::backplane> backplane_;  // null without a store; on the first lane
-  std::shared_ptr<generation> current_;  // the first lane's thread only
   std::vector<std::unique_ptr<lane>> lanes_;
+  std::shared_ptr<redis::backplane> backplane_;  // null without a store; on the first lane
+  std::shared_ptr<generation> current_;          // the first lane's thread only
   http::connection_limit data_limit_;
   http::connection_limit admin_limit_{admin_connections_max};
   observe::server_stats admin_stats_;
@@ -84,6 +87,7 @@ class daemon {
   asio::signal_set signals_;
   std::atomic<std::size_t> started_{0};
   std::atomic<std::size_t> stopped_{0};
+  std::atomic<bool> unfinished_{false};
   bool stopping_ = false;
 };
 
@@ -145,16 +149,32 @@ int daemon::run() {
   lanes_.front()->worker.context.run();
   for (auto& t : threads) t.join();
   log_->event(severity::info, "stopped");
+  if (unfinished_) {  // coroutines that hang cannot be taken apart safely, and need not be
+    log_.reset();
+    std::_Exit(0);
+  }
   return 0;
+}
+
+// Null when a newer configuration came meanwhile, or the end.
+task<std::shared_ptr<const http::data_service>> daemon::prepare(lane& l, std::shared_ptr<generation> g) {
+  l.latest = g;
+  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, metrics_, *log_);
+  l.use(s);
+  if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
+  if (l.stopping || l.latest != g) co_return nullptr;
+  co_return s.data;
 }
 
 task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
   if (backplane_ && l.worker.index == 0) backplane_->start();
-  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, metrics_, *log_);
-  l.use(s);
-  if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
+  std::shared_ptr<const http::data_service> data;
+  while (!data && !l.stopping) {
+    data = co_await prepare(l, g);
+    g = l.latest;  // a reload came in between
+  }
   if (l.stopping) co_return;
-  l.api->serve_with(s.data);
+  l.api->serve_with(data);
   l.server->start();
   if (++started_ < lanes_.size()) co_return;
   log_->event(severity::info, "ready", {{"data", g->settings.listen.data.front()}, {"admin", g->settings.listen.admin}});
@@ -201,17 +221,12 @@ void daemon::reload() {
 }
 
 task<void> daemon::switch_lane(lane& l, std::shared_ptr<generation> g) {
-  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, metrics_, *log_);
-  l.use(s);
-  if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
-  if (!l.stopping) l.api->serve_with(s.data);
+  const auto data = co_await prepare(l, g);
+  if (data) l.api->serve_with(data);
 }
 
 void daemon::stop() {
-  if (stopping_) {  // a second signal: at once
-    for (auto& l : lanes_) l->worker.context.stop();
-    return;
-  }
+  if (stopping_) std::_Exit(0);  // a second signal: at once, as is
   stopping_ = true;
   log_->event(severity::info, "draining");
   for (auto& l : lanes_) asio::post(l->worker.executor(), [this, lane = l.get()] { lane->lifecycle.spawn(stop_lane(*lane)); });
@@ -234,7 +249,8 @@ task<void> daemon::stop_lane(lane& l) {
     // What still waits for an origin or for Redis ends now, while there is a loop to run it.
     for (const auto& weak : l.resources)
       if (const auto r = weak.lock()) r->stop();
-    co_await l.worker.tasks.join(*l.worker.time, l.worker.time->now() + std::chrono::seconds(1));
+    const bool now_ended = co_await l.worker.tasks.join(*l.worker.time, l.worker.time->now() + std::chrono::seconds(1));
+    if (!now_ended) unfinished_ = true;
   }
   ++stopped_;
   // The first lane has the signals: it goes last, so that a second one still ends the others at once.

@@ -126,6 +126,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   data->cache = std::move(cache);
   data->who = from.who;
   if (s.store) data->prefix = s.store->prefix;
+  data->plain_values = s.store && s.store->format == config::value_format::raw;
   out.data = std::move(data);
   return out;
 }

@@ -13,7 +13,8 @@ namespace asidecar::core {
 
 enum class fill_outcome : std::uint8_t {
   stored,
-  not_stored,  // the lock is no longer the token's, or this value cannot be kept
+  not_stored,  // this value cannot be kept
+  lock_lost,   // the lock is no longer the token's: it ran out, or an invalidation deleted it
   down,        // the store did not answer, or refused
 };
 

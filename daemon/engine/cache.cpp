@@ -4,6 +4,7 @@
 
 #include "daemon/core/glob.hpp"
 #include "daemon/engine/compose.hpp"
+#include "proto/redis_keys.hpp"
 
 namespace asidecar::engine {
 namespace {
@@ -52,15 +53,34 @@ struct cache::candidates {
   }
 };
 
-std::optional<read_answer> cache::peek(std::string_view key, const route& r, const proto::request_directives& directives) {
+std::optional<read_answer> cache::peek(std::string_view key, const route& r, const proto::request_directives& directives,
+                                       const std::function<read_request()>& whole) {
   if (!shared_.l1.enabled() || !directives.none()) return std::nullopt;
   const auto now = worker_.time->wall_now();
   auto found = shared_.l1.find(key, now, shared_.fence);
   if (!found.value) return std::nullopt;
   core::lookup way(directives, r.rules, tiers_of(r, key));
-  if (way.on_l1(found.value->life(), standing_of(found), now, worker_.random->unit()) != action::serve) return std::nullopt;
-  if (found.value->life().freshness_left(now) <= core::milliseconds(0)) return std::nullopt;
+  switch (way.on_l1(found.value->life(), standing_of(found), now, worker_.random->unit())) {
+    case action::serve: break;
+    case action::serve_and_refresh: {
+      auto request = whole();
+      request.tags = tags_of(request);
+      start_refresh(request, found.value);
+      break;
+    }
+    default: return std::nullopt;
+  }
   return served(std::move(found.value), tier::l1, now);
+}
+
+// With forwarded headers a key has variants, one per set of header values. A tag of their own makes it possible to invalidate
+// them all without looking for them. No tag of the configuration begins with a NUL.
+std::string cache::variants_tag(std::string_view key) { return std::string(1, '\0').append(key.substr(0, key.find('\0'))); }
+
+std::vector<std::string> cache::tags_of(const read_request& r) const {
+  auto out = r.to->tags_of(r.params);
+  if (!r.to->forward_headers.empty() && has_tags()) out.push_back(variants_tag(r.key));
+  return out;
 }
 
 core::lookup::tiers cache::tiers_of(const route& r, std::string_view key) const noexcept {
@@ -79,8 +99,9 @@ task<std::vector<cache::stored>> cache::prefetch(std::vector<read_request> reque
   std::vector<std::size_t> places;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     auto& r = requests[i];
-    if (peek(r.key, *r.to, r.directives)) continue;  // L1 will most likely answer
-    r.tags = r.to->tags_of(r.params);
+    const auto l1 = shared_.l1.find(r.key, worker_.time->wall_now(), shared_.fence);
+    if (l1.value && standing_of(l1) == core::standing::current) continue;  // it will most likely answer
+    r.tags = tags_of(r);
     items.push_back(item_of(r));
     places.push_back(i);
   }
@@ -92,7 +113,7 @@ task<std::vector<cache::stored>> cache::prefetch(std::vector<read_request> reque
 
 task<read_answer> cache::read(read_request request, std::optional<l2_store::read_outcome> known) {
   const route& r = *request.to;
-  request.tags = r.tags_of(request.params);
+  request.tags = tags_of(request);
   core::lookup way(request.directives, r.rules, tiers_of(r, request.key));
   const auto stamp = shared_.fence.take(request.key, request.tags);
   candidates seen;
@@ -131,7 +152,7 @@ task<read_answer> cache::read(read_request request, std::optional<l2_store::read
         out.not_cached = next == action::not_cached;
         out.status.forward = way.reason();
         if (way.store_down()) out.status.detail = "redis-down";
-        out.counted = read_result::miss;
+        out.counted = way.store_down() && !out.not_cached ? read_result::error : read_result::miss;
         co_return out;
       }
     }
@@ -176,6 +197,8 @@ task<cache::flown> cache::fly(const read_request& request, const core::lookup& w
     const flown end{result, !starter};
     // What began before a request that wants a new load is not new; the next flight, whoever begins it, is.
     if (!starter && request.directives.wants_new_load() && attempt == 0) continue;
+    // Another instance has invalidated the key while this was under way, perhaps before this request came.
+    if (!starter && result->lock_lost && attempt == 0) continue;
     // The flight waited in vain for another instance, and no stale value may stand in here (any more): load by oneself.
     if (result->gave_up && !way.stale_may_serve(worker_.time->wall_now()) && !last) {
       asked.without_lock = true;
@@ -205,7 +228,7 @@ bool cache::keep_in_l1_for(std::string_view key, const value_ptr& v, const fence
 
 task<bool> cache::put(read_request to, std::string content_type, std::string body) {
   const route& r = *to.to;
-  to.tags = r.tags_of(to.params);
+  to.tags = tags_of(to);
   loaded given;
   given.body = std::move(body);
   given.content_type = std::move(content_type);
@@ -268,6 +291,20 @@ task<cache::count> cache::invalidate_tags(std::vector<std::string> tags, mode ho
   const auto done = co_await store_->invalidate_tags(tags, how);
   for (const auto& tag : tags) shared_.forget_tag(tag);
   co_return done;
+}
+
+task<cache::count> cache::invalidate_variants(std::vector<std::string> keys, mode how) {
+  if (has_tags()) {
+    for (auto& key : keys) key = variants_tag(key);
+    co_return co_await invalidate_tags(std::move(keys), how);
+  }
+  std::uint64_t total = 0;
+  for (const auto& key : keys) {  // plain bodies carry no tags: they must be looked for
+    const auto done = co_await invalidate_matching(proto::glob_escape(key) + std::string(1, '\0') + "*", how);
+    if (!done) co_return std::nullopt;
+    total += *done;
+  }
+  co_return total;
 }
 
 // For a daemon without a store, whose only copy this is.

@@ -3,6 +3,7 @@
 // One object per worker and configuration generation; used on its thread only, except for what `shared_state` says.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -79,7 +80,9 @@ class cache : public std::enable_shared_from_this<cache> {
   std::vector<route> routes;                     // in order; filled before the first request, unchanged after
 
   // A fresh L1 hit, or nothing; never waits.
-  std::optional<read_answer> peek(std::string_view key, const route& r, const proto::request_directives& directives);
+  // `whole` makes the request of it, in the rare case that the value is to be refreshed behind.
+  std::optional<read_answer> peek(std::string_view key, const route& r, const proto::request_directives& directives,
+                                  const std::function<read_request()>& whole);
 
   task<read_answer> read(read_request request, std::optional<l2_store::read_outcome> known = std::nullopt);
 
@@ -94,6 +97,7 @@ class cache : public std::enable_shared_from_this<cache> {
   task<count> invalidate(std::vector<std::string> keys, mode how);
   task<count> invalidate_matching(std::string glob, mode how);
   task<count> invalidate_tags(std::vector<std::string> tags, mode how);
+  task<count> invalidate_variants(std::vector<std::string> keys, mode how);  // of keys whose routes forward headers
 
  private:
   struct candidates;
@@ -105,6 +109,9 @@ class cache : public std::enable_shared_from_this<cache> {
   using self_ptr = std::shared_ptr<cache>;
 
   static l2_store::item item_of(const read_request& r) noexcept { return {r.key, r.to->content_type, r.tags, r.to->rules.compress_above}; }
+  bool has_tags() const noexcept { return !store_ || store_->keeps_metadata(); }
+  static std::string variants_tag(std::string_view key);
+  std::vector<std::string> tags_of(const read_request& r) const;
   core::lookup::tiers tiers_of(const route& r, std::string_view key) const noexcept;
   core::standing standing_of(const memory_cache::found& f) const noexcept;
   task<read_answer> load_or_join(const read_request& request, const core::lookup& way, candidates seen);

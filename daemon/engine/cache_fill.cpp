@@ -52,7 +52,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
       case action::load_unfenced: next = co_await load(round); break;
       case action::store: next = co_await store_loaded(round); break;
       case action::release:
-        co_await store_->release(request.key, round.token);
+        round.result.lock_lost = !co_await store_->release(request.key, round.token);
         next = action::finish;
         break;
       case action::give_up:
@@ -142,6 +142,7 @@ task<action> cache::load(fill_round& round) {
 task<action> cache::store_loaded(fill_round& round) {
   const auto outcome = co_await store_->fill(item_of(round.request), round.token, round.made.value, worker_.time->wall_now());
   round.result.stored = outcome == core::fill_outcome::stored;
+  round.result.lock_lost = outcome == core::fill_outcome::lock_lost;
   if (round.result.stored && !times_.own_fills_are_heard) keep_in_l1(round.request.key, round.made.value, round.f.stamp());
   co_return round.way.on_stored(outcome);
 }

@@ -24,6 +24,7 @@ struct flight_result {
   bool stored = false;              // kept in L2 or L1
   bool adopted = false;             // not loaded here: another instance had just stored it
   bool store_down = false;
+  bool lock_lost = false;           // perhaps to an invalidation: only for those who came before it
   bool gave_up = false;             // another instance held the fill lock for too long; only a stale value can help
 };
 using flight_result_ptr = std::shared_ptr<const flight_result>;

@@ -54,10 +54,12 @@ struct load_error {
   std::string detail;  // for the log only: may quote the origin
   std::chrono::seconds retry_after{1};
   bool origins_fault = true;  // counts for its circuit breaker, and is worth a retry; false: only this key's load is bad
+  bool asked = true;          // false: the origin was not even called, so nothing is known of it
 
   static load_error failed(std::string detail) { return {kind::failed, std::move(detail)}; }
   static load_error refused(std::string detail) { return {kind::failed, std::move(detail), std::chrono::seconds(1), false}; }
   static load_error timed_out(std::string detail) { return {kind::timeout, std::move(detail)}; }
+  static load_error not_asked(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false, false}; }
   static load_error bad_key(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false}; }
 };
 

@@ -21,9 +21,9 @@ struct route_stats {
   runtime::counter lock_waits;  // flights that found the fill lock held by another instance
 };
 
-// One Redis connection's.
+// The Redis connection of one thread.
 struct store_stats {
-  std::atomic<bool> up{false};
+  std::atomic<int> up{0};       // connections, of which there are two for a moment at a reload
   runtime::counter commands;
   runtime::counter errors;      // error replies
   runtime::counter timeouts;

@@ -62,21 +62,23 @@ std::optional<answer> data_api::refused_key(const data_service& s, std::string_v
 
 data_api::found_route data_api::find_route(const data_service& s, std::string_view key) const {
   found_route found;
+  found.key = key;
   found.problem = refused_key(s, key);
   if (found.problem) return found;
   const core::key_param* bad = nullptr;
   for (const auto& r : s.cache->routes) {
     std::size_t bad_param = 0;
-    switch (r.key.match(key, found.captures, bad_param)) {
+    switch (r.key.match(found.key, found.captures, bad_param)) {
       case core::key_template::match_result::yes: {
         found.route = &r;
-        found.key = key;
-        auto other = r.key.respelled(found.captures);
+        auto other = s.plain_values ? std::nullopt : r.key.respelled(found.captures);
         if (!other) return found;
-        found.respelled = std::make_unique<const std::string>(std::move(*other));
-        found.key = *found.respelled;
-        r.key.match(found.key, found.captures, bad_param);
-        return found;
+        // The one spelling of it may be an earlier route's.
+        auto again = find_route(s, *other);
+        again.respelled = std::make_unique<const std::string>(std::move(*other));
+        again.key = *again.respelled;
+        if (again.route != nullptr) again.route->key.match(again.key, again.captures, bad_param);
+        return again;
       }
       case core::key_template::match_result::bad_value:
         if (bad == nullptr) bad = &r.key.params()[bad_param];
@@ -115,7 +117,7 @@ bool data_api::answer_now(const request& r, std::string_view date, bool keep_ali
   if (service_->who->refuse(head, r.over_tcp, true)) return false;
   const auto found = find_route(*service_, key);
   if (found.problem || !found.route->forward_headers.empty()) return false;
-  const auto got = service_->cache->peek(found.key, *found.route, head.directives);
+  const auto got = service_->cache->peek(found.key, *found.route, head.directives, [&] { return read_request_for(found, head); });
   if (!got) return false;
   const auto a = answer_for(head, *got);
   append_head(out, a, date, head.http_1_1, keep_alive);
@@ -225,7 +227,7 @@ task<answer> data_api::put_key(service_ptr s, const request& r, const found_rout
 
 task<answer> data_api::delete_key(service_ptr s, const found_route& found) {
   if (!found.route->forward_headers.empty()) {
-    const auto variants = co_await s->cache->invalidate_matching(variants_of(found.key), engine::cache::mode::purge);
+    const auto variants = co_await s->cache->invalidate_variants(std::vector<std::string>(1, std::string(found.key)), engine::cache::mode::purge);
     if (!variants) co_return store_is_down();
   }
   const auto removed = co_await s->cache->invalidate(std::vector<std::string>(1, std::string(found.key)), engine::cache::mode::purge);

@@ -15,6 +15,7 @@ struct data_service {
   std::shared_ptr<engine::cache> cache;
   std::shared_ptr<const admission> who;
   std::string prefix;  // of Redis names; empty without a store
+  bool plain_values = false;  // format: raw. Other apps name the values too, so keys are taken as they are spelled
 };
 
 class data_api final : public request_handler {

@@ -164,10 +164,11 @@ task<answer> data_api::invalidate(service_ptr s, const request& r) {
     if (auto wrong = refused_key(*s, key)) co_return std::move(*wrong);
   for (const auto& p : patterns)
     if (p.empty() || p.size() > pattern_bytes_max) co_return problem(problems::bad_request, "a pattern has 1 to 1024 bytes");
+  std::vector<std::string> with_variants;
   for (auto& key : keys) {
     const auto found = find_route(*s, key);
     if (found.route == nullptr) continue;  // no longer, perhaps; it may be cached all the same
-    if (!found.route->forward_headers.empty()) patterns.push_back(variants_of(found.key));
+    if (!found.route->forward_headers.empty()) with_variants.emplace_back(found.key);
     if (found.respelled) key = *found.respelled;
   }
   std::uint64_t total = 0;
@@ -176,6 +177,8 @@ task<answer> data_api::invalidate(service_ptr s, const request& r) {
   if (!tags.empty()) removed = co_await s->cache->invalidate_tags(std::move(tags), how);
   if (!removed) co_return store_is_down();
   total += *removed;
+  if (!with_variants.empty()) removed = co_await s->cache->invalidate_variants(std::move(with_variants), how);
+  if (!removed) co_return store_is_down();
   if (!keys.empty()) removed = co_await s->cache->invalidate(std::move(keys), how);
   if (!removed) co_return store_is_down();
   if (had_keys) total += *removed;

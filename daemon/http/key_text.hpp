@@ -1,11 +1,10 @@
 // What a key must be, whatever route it takes, and how forwarded headers become part of it: behind a NUL, which no key of a
-// client can hold, so that a key's variants are all that begin with it and a NUL.
+// client can hold.
 #pragma once
 
 #include <string>
 #include <string_view>
 
-#include "proto/redis_keys.hpp"
 #include "proto/text.hpp"
 
 namespace asidecar::http {
@@ -25,8 +24,5 @@ inline const char* wrong_with_key(std::string_view key) noexcept {
 inline void append_variant(std::string& key, std::string_view header, std::string_view value) {
   key.append(1, '\0').append(header).append("=").append(value);
 }
-
-// All variants of a key, as a glob.
-inline std::string variants_of(std::string_view key) { return proto::glob_escape(key) + std::string(1, '\0') + "*"; }
 
 }  // namespace asidecar::http

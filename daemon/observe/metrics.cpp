@@ -132,13 +132,13 @@ std::string metrics::prometheus_text() const {
   }
   if (has_store_) {
     bool all_up = true;
-    for (const auto& s : stores_) all_up = all_up && s.up;
+    for (const auto& s : stores_) all_up = all_up && s.up > 0;
     out.gauge(out.family("asidecar_redis_up", "1 when every thread is connected.", MetricType::Gauge), {}, all_up ? 1 : 0);
     out.counter(out.family("asidecar_redis_commands_total", "Commands sent.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.commands.value(); }));
     out.counter(out.family("asidecar_redis_errors_total", "Error replies.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.errors.value(); }));
     out.counter(out.family("asidecar_redis_timeouts_total", "Operations past store.timeout.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.timeouts.value(); }));
     out.counter(out.family("asidecar_redis_reconnects_total", "Connection attempts after the first.", MetricType::Counter), {}, sum_of(stores_, [](const auto& s) { return s.reconnects.value(); }));
-    out.gauge(out.family("asidecar_backplane_up", "1 when this instance hears what others publish.", MetricType::Gauge), {}, backplane_.up ? 1 : 0);
+    out.gauge(out.family("asidecar_backplane_up", "1 when this instance hears what others publish.", MetricType::Gauge), {}, backplane_.up > 0 ? 1 : 0);
     out.counter(out.family("asidecar_backplane_reconnects_total", "Connection attempts after the first.", MetricType::Counter), {}, static_cast<double>(backplane_.reconnects.value()));
   }
   out.counter(out.family("asidecar_connections_accepted_total", "Client connections accepted.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.accepted.value(); }));

@@ -190,6 +190,10 @@ void guard::place::settle(const load_outcome& outcome, steady_time now) {
   const bool failed = error != nullptr && error->origins_fault;
   const std::lock_guard hold(guard_.mutex_);
   guard_.seen_ = now;
+  if (error != nullptr && !error->asked) {
+    if (std::exchange(trial_, false)) guard_.breaker_.on_abandoned();
+    return guard_.show();
+  }
   if (failed)
     guard_.breaker_.on_failure(now);
   else

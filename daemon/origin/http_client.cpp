@@ -71,6 +71,7 @@ class http_connection {
   bool complete = false;
   bool reusable = false;
   bool answered = false;  // a byte of an answer came
+  bool too_large = false;
 
   steady_time due = steady_time::max();
   bool late = false;
@@ -136,7 +137,7 @@ task<std::string> http_connection::start_tls() {
 
 task<std::string> http_connection::exchange(const std::string& head, const std::string& body) {
   response = {};
-  complete = reusable = answered = false;
+  complete = reusable = answered = too_large = false;
   if (tls_) co_return co_await exchange_on(*tls_, head, body);
   co_return co_await exchange_on(socket_, head, body);
 }
@@ -153,7 +154,8 @@ task<std::string> http_connection::exchange_on(Stream& stream, const std::string
     p.body_limit(client_.most_.response_max);
     auto [ec, n] = co_await beast::http::async_read(stream, buffer_, p, as_result);
     answered = answered || p.got_some() || buffer_.size() > 0;
-    if (ec == beast::http::error::body_limit) co_return "the answer is larger than max_response";
+    too_large = ec == beast::http::error::body_limit;
+    if (too_large) co_return "the answer is larger than max_response";
     if (ec)
       co_return (unsent ? "the request could not be sent: " + unsent.message()
                         : "no whole answer: " + ec.message());
@@ -222,7 +224,11 @@ task<http_outcome> http_client::send(http_request request, steady_time deadline)
   const std::string head = head_of(request);
   http_failure failure;
   auto c = co_await acquire(deadline);
-  if (!c) co_return http_failure{!stopped_, stopped_ ? "stopped" : "all connections are busy"};
+  if (!c) {
+    failure.timeout = !stopped_;
+    failure.detail = stopped_ ? "stopped" : "all connections are busy";
+    co_return failure;
+  }
   for (bool again = true; again;) {
     const bool kept = c->is_open();
     busy_.push_back(c.get());
@@ -233,6 +239,7 @@ task<http_outcome> http_client::send(http_request request, steady_time deadline)
     if (failure.detail.empty()) failure.detail = co_await c->exchange(head, request.body);
     std::erase(busy_, c.get());
     failure.timeout = c->late || worker_.time->now() >= deadline;
+    failure.too_large = c->too_large;
     if (failure.timeout) failure.detail = "took too long";
     again =
         kept && !c->complete && !c->answered && !failure.timeout && !stopped_ && idempotent(request.method);

@@ -38,6 +38,7 @@ struct http_response {
 
 struct http_failure {
   bool timeout = false;
+  bool too_large = false;
   std::string detail;  // for the log only
 };
 

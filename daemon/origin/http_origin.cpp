@@ -125,7 +125,7 @@ task<load_outcome> http_loader::load(load_request request) {
   for (const auto position : terms_.positions) values.push_back(request.params.at(position));
   auto target = terms_.request.target(values);
   if (!target)
-    co_return load_error::bad_key("the key would change the path's shape");
+    co_return load_error::not_asked("the key would change the path's shape");
   http_request ask;
   ask.target = std::move(*target);
   ask.headers = std::move(request.headers);
@@ -138,7 +138,10 @@ task<load_outcome> http_loader::load(load_request request) {
   }
   auto outcome = co_await client_->send(std::move(ask), request.deadline);
   if (auto* failure = std::get_if<http_failure>(&outcome))
-    co_return failure->timeout ? load_error::timed_out("HTTP: " + failure->detail) : load_error::failed("HTTP: " + failure->detail);
+  {
+    const auto why = "HTTP: " + failure->detail;
+    co_return failure->timeout ? load_error::timed_out(why) : failure->too_large ? load_error::refused(why) : load_error::failed(why);
+  }
   co_return translate(std::move(std::get<http_response>(outcome)), conditional);
 }
 
@@ -166,7 +169,7 @@ load_outcome http_loader::translate(http_response r, bool conditional) const {
   if (terms_.obeys) obey(r, terms_.forwarded, worker_.time->wall_now(), out);
   if (out.what != loaded::outcome::value) return out;
   if (const auto* type = r.find("content-type"); type != nullptr && type->size() > proto::record_text_max)
-    return load_error::failed("HTTP: a Content-Type that is too long");
+    return load_error::refused("HTTP: a Content-Type that is too long");
   out.content_type = kept(r, "content-type");
   if (out.content_type.empty()) out.content_type = "application/octet-stream";
   out.content_encoding = kept(r, "content-encoding");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 
 namespace asidecar::origin {
 
@@ -19,15 +20,23 @@ constexpr milliseconds hurry_after{100};
 constexpr milliseconds cancel_patience{
     2000};  // a server that does not answer for so long after a cancel is given up
 
+constexpr milliseconds cancel_again{50};  // the next one waits while one is under way
+constexpr milliseconds lived_at_least{1000};  // a connection that ends sooner was of no use
+
+// PQcancel blocks, for as long as the server likes. Its threads know nothing of ours and are never waited for: at the end of the
+// process they are simply left.
+asio::thread_pool& cancels() {
+  static auto* const pool = new asio::thread_pool(4);
+  return *pool;
+}
+
 using result_ptr = std::unique_ptr<PGresult, void (*)(PGresult*)>;
 
 }  // namespace
 
-postgres_connection::postgres_connection(runtime::worker& w, std::shared_ptr<const postgres_target> target,
-                                         asio::thread_pool& cancels, std::function<void()> changed)
+postgres_connection::postgres_connection(runtime::worker& w, std::shared_ptr<const postgres_target> target, std::function<void()> changed)
     : worker_(w),
       target_(std::move(target)),
-      cancels_(cancels),
       changed_(std::move(changed)),
       socket_(w.executor()),
       due_timer_(w.executor()),
@@ -66,19 +75,25 @@ task<void> postgres_connection::live([[maybe_unused]] std::shared_ptr<postgres_c
   milliseconds pause = pause_min;
   while (state_ != state::stopped) {
     const bool opened = co_await open();
+    const auto since = worker_.time->now();
     if (opened && state_ != state::stopped) {
       become(state::up);
-      pause = pause_min;
       co_await read_answers();
     }
     error_code ignored;
     socket_.close(ignored);
-    const std::string why = opened ? "the connection was lost" : trouble_;
-    become(opened ? state::connecting : state::down);
-    fail_all(why);
+    cancelling_ = std::make_shared<std::atomic<bool>>(false);
+    // Most often a server was only restarted. But one that takes connections and then drops them must not be hammered.
+    const bool at_once = opened && worker_.time->now() - since >= lived_at_least;
+    if (opened) trouble_ = "the connection was lost";
+    become(at_once ? state::connecting : state::down);
+    fail_all(trouble_);
     pg_.reset();
-    if (opened && state_ != state::stopped) continue;  // at once: most often the server was only restarted
     if (state_ == state::stopped) break;
+    if (at_once) {
+      pause = pause_min;
+      continue;
+    }
     paused_ = worker_.time->now();
     const auto share = 0.5 + 0.5 * worker_.random->unit();
     co_await pause_->wait_until(worker_.time->now() +
@@ -251,23 +266,20 @@ void postgres_connection::expire() {
 // Stops the query that runs when nobody waits for it. The server may have gone on to the next one when the
 // cancel arrives; that one is then tried again by its caller.
 void postgres_connection::cancel_front() {
-  if (sent_.empty() || cancelling_) return;
+  if (sent_.empty()) return;
   auto& front = sent_.front();
   if (front.waiter != nullptr || front.cancelled) return;
+  if (*cancelling_) return watch(worker_.time->now() + cancel_again);
   front.cancelled = true;
   front.due = worker_.time->now() + cancel_patience;
   watch(front.due);
   const std::shared_ptr<PGcancel> cancel(PQgetCancel(pg_.get()), PQfreeCancel);
   if (!cancel) return;
-  cancelling_ = true;
-  asio::post(cancels_, [self = shared_from_this(), cancel]() mutable {
+  *cancelling_ = true;
+  asio::post(cancels(), [cancel, running = cancelling_] {
     std::array<char, 256> ignored{};
     PQcancel(cancel.get(), ignored.data(), static_cast<int>(ignored.size()));
-    auto& home = self->worker_;
-    asio::post(home.executor(), [self = std::move(self)] {  // moved: connections end on their own thread
-      self->cancelling_ = false;
-      self->cancel_front();
-    });
+    *running = false;
   });
 }
 

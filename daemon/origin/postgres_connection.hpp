@@ -8,7 +8,7 @@
 
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -54,10 +54,8 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
     stopped,
   };
 
-  // `cancels` runs PQcancel, which blocks; it must be joined before `w` ends. `changed` is called when the
-  // state changes.
-  postgres_connection(runtime::worker& w, std::shared_ptr<const postgres_target> target,
-                      asio::thread_pool& cancels, std::function<void()> changed);
+  // `changed` is called when the state changes.
+  postgres_connection(runtime::worker& w, std::shared_ptr<const postgres_target> target, std::function<void()> changed);
   ~postgres_connection();
 
   void start();
@@ -122,7 +120,6 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
 
   runtime::worker& worker_;
   const std::shared_ptr<const postgres_target> target_;
-  asio::thread_pool& cancels_;
   std::function<void()> changed_;
 
   state state_ = state::connecting;
@@ -137,7 +134,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   std::deque<exchange> sent_;
   std::unordered_map<const postgres_statement*, prepared> prepared_;
   bool writing_ = false;     // waits until the socket takes more
-  bool cancelling_ = false;  // a PQcancel is under way
+  std::shared_ptr<std::atomic<bool>> cancelling_ = std::make_shared<std::atomic<bool>>(false);  // a PQcancel is under way
 };
 
 }  // namespace asidecar::origin

@@ -1,6 +1,5 @@
 // PostgreSQL origins: what a load is as SQL, and which of this thread's connections takes it.
 #include <algorithm>
-#include <boost/asio/thread_pool.hpp>
 #include <list>
 #include <stdexcept>
 
@@ -78,7 +77,6 @@ class postgres_origin final : public origin {
   std::vector<connection_ptr> connections_;
   std::vector<runtime::alarm*> waiting_;  // for a connection to come up, or to fail
   bool stopped_ = false;
-  asio::thread_pool cancels_{1};
 };
 
 class postgres_loader final : public engine::loader {
@@ -99,15 +97,12 @@ postgres_origin::postgres_origin(runtime::worker& w, const config::origin_settin
     for (auto* bell : waiting_) bell->ring();
   };
   for (std::size_t i = 0; i < std::max<std::size_t>(1, connections); ++i) {
-    connections_.push_back(std::make_shared<postgres_connection>(w, target_, cancels_, changed));
+    connections_.push_back(std::make_shared<postgres_connection>(w, target_, changed));
     connections_.back()->start();
   }
 }
 
-postgres_origin::~postgres_origin() {
-  stop();
-  cancels_.join();
-}
+postgres_origin::~postgres_origin() { stop(); }
 
 void postgres_origin::stop() {
   stopped_ = true;

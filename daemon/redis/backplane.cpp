@@ -64,6 +64,7 @@ void backplane::stop() {
   stopping_ = true;
   connection_->stop();
   on_lost();
+  channels_.clear();
   stopped_->ring();
 }
 

@@ -48,6 +48,7 @@ task<void> connection::live(std::shared_ptr<connection> self) {
   milliseconds pause = pause_min;
   while (state_ != state::stopped) {
     state_ = state::connecting;
+    was_up_ = false;
     trouble_.clear();
     const auto ec = co_await open();
     if (state_ == state::stopped) break;
@@ -57,7 +58,7 @@ task<void> connection::live(std::shared_ptr<connection> self) {
       co_await read_replies();
       if (state_ == state::stopped) break;
     }
-    if (state_ == state::up) pause = pause_min;
+    if (was_up_) pause = pause_min;
     if (trouble_.empty()) trouble_ = ec ? "cannot connect: " + ec.message() : "the connection was lost";
     lose(trouble_);
     co_await pause_->wait_until(worker_.time->now() + milliseconds(1 + static_cast<std::int64_t>(static_cast<double>(pause.count()) * (0.5 + 0.5 * worker_.random->unit()))));
@@ -121,10 +122,13 @@ task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> se
     co_return;
   }
   state_ = state::up;
-  stats_.up = true;
+  was_up_ = true;
+  counted_ = true;
+  stats_.up.fetch_add(1);
   events_.event(said_down_ ? engine::severity::warn : engine::severity::debug, std::string(terms_.name) + " is back");
   said_down_ = false;
   if (subscriber_ != nullptr) subscriber_->on_up();
+  if (when_up_) when_up_();
 }
 
 task<reply> connection::run_unready(std::vector<std::string> words) {
@@ -258,7 +262,7 @@ void connection::watch() {
 // From here on nobody waits for Redis.
 void connection::fail_all() {
   if (state_ == state::up) state_ = state::down;
-  stats_.up = false;
+  if (std::exchange(counted_, false)) stats_.up.fetch_sub(1);
   out_.clear();
   auto failed = std::move(waiting_);
   waiting_.clear();

@@ -8,6 +8,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <array>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -55,6 +56,8 @@ class connection : public std::enable_shared_from_this<connection> {
     const char* name = "redis";  // in the log
   };
   connection(runtime::worker& w, terms t, engine::store_stats& stats, engine::event_sink& events);
+
+  void when_up(std::function<void()> then) { when_up_ = std::move(then); }  // each time
 
   // Turns it into a publish/subscribe connection; before start(). `s` must outlive the last call of stop().
   void serve(subscriber& s) { subscriber_ = &s; }
@@ -119,6 +122,7 @@ class connection : public std::enable_shared_from_this<connection> {
   engine::store_stats& stats_;
   engine::event_sink& events_;
   subscriber* subscriber_ = nullptr;
+  std::function<void()> when_up_;
 
   state state_ = state::down;
   socket socket_;
@@ -130,6 +134,8 @@ class connection : public std::enable_shared_from_this<connection> {
   std::string writing_;        // what an earlier, partial write left over
   bool flush_posted_ = false;
   bool watching_ = false;
+  bool was_up_ = false;        // in this attempt
+  bool counted_ = false;       // in stats_.up
   bool said_down_ = false;     // one log line per outage
   std::string trouble_;        // why this attempt or connection ends
 };

@@ -77,7 +77,13 @@ class store final : public l2_store {
  public:
   store(runtime::worker& w, std::shared_ptr<connection> c, std::shared_ptr<backplane> from, const config::store_settings& s)
       : worker_(w), connection_(std::move(c)), backplane_(std::move(from)), prefix_(s.prefix), raw_(s.format == config::value_format::raw),
-        lock_ttl_(std::to_string(s.lock_ttl.count())), kind_(s.backplane) {}
+        lock_life_(s.lock_ttl), lock_ttl_(std::to_string(s.lock_ttl.count())), kind_(s.backplane), orphans_(std::make_shared<orphans>()) {
+    connection_->when_up([weak = std::weak_ptr(orphans_), &w, c = std::weak_ptr(connection_)] {
+      const auto left = weak.lock();
+      const auto to = c.lock();
+      if (left && to && !left->locks.empty()) w.tasks.spawn(release_orphans(w, to, left));
+    });
+  }
 
   bool keeps_metadata() const noexcept override { return !raw_; }
 
@@ -130,7 +136,10 @@ class store final : public l2_store {
     const auto won = co_await b.next();
     auto got = co_await take_value(b, what);
     auto versions = co_await take_versions(b, what);
-    if (!won || won->is_error() || !got.up) co_return lock_outcome{};
+    if (!won || won->is_error() || !got.up) {
+      if (!won || won->is_ok()) keep_orphan(what.key, token);
+      co_return lock_outcome{};
+    }
     lock_outcome out{won->is_ok() ? lock_state::won : lock_state::busy, got.found, versions};
     if (out.current && !what.tags.empty()) {
       check_versions(got, what, versions.value_or(std::string()));
@@ -149,8 +158,10 @@ class store final : public l2_store {
     co_return succeeded(co_await script(renew_script, words_of(proto::lock_name(name_of(key))), words_of(token, lock_ttl_)));
   }
 
-  task<void> release(std::string_view key, std::string_view token) override {
-    co_await script(release_script, words_of(proto::lock_name(name_of(key))), words_of(token));
+  task<bool> release(std::string_view key, std::string_view token) override {
+    const auto done = co_await script(release_script, words_of(proto::lock_name(name_of(key))), words_of(token));
+    if (!done) keep_orphan(key, token);
+    co_return !done || done->is_error() || done->integer == 1;
   }
 
   std::unique_ptr<engine::lock_watch> watch_lock(std::string_view key) override {
@@ -172,7 +183,7 @@ class store final : public l2_store {
     const auto done = co_await b.next();
     co_await b.all_good();
     if (!done || done->is_error()) co_return core::fill_outcome::down;
-    co_return done->integer == 1 ? core::fill_outcome::stored : core::fill_outcome::not_stored;
+    co_return done->integer == 1 ? core::fill_outcome::stored : core::fill_outcome::lock_lost;
   }
 
   task<bool> put(item what, value_ptr value, core::wall_time now) override {
@@ -472,13 +483,44 @@ class store final : public l2_store {
     co_return static_cast<std::uint64_t>(done->integer);
   }
 
+  // --- locks that may still be ours
+
+  // A connection that ends takes the answer with it, and perhaps leaves the lock; nobody else could load until its ttl is over.
+  struct orphans {
+    struct lock {
+      std::string name;
+      std::string token;
+      runtime::steady_time until;
+    };
+    static constexpr std::size_t most = 10'000;
+    std::deque<lock> locks;
+  };
+
+  void keep_orphan(std::string_view key, std::string_view token) {
+    if (orphans_->locks.size() >= orphans::most) orphans_->locks.pop_front();
+    orphans_->locks.push_back({proto::lock_name(name_of(key)), std::string(token), worker_.time->now() + lock_life_});
+  }
+
+  static task<void> release_orphans(runtime::worker& w, std::shared_ptr<connection> to, std::shared_ptr<orphans> left) {
+    while (!left->locks.empty() && to->up()) {
+      auto lock = std::move(left->locks.front());
+      left->locks.pop_front();
+      if (lock.until <= w.time->now()) continue;
+      const auto words = script_words(release_script, words_of(lock.name), words_of(lock.token));
+      const auto done = co_await to->run(words);
+      if (!done) left->locks.push_back(std::move(lock));
+    }
+  }
+
   runtime::worker& worker_;
   std::shared_ptr<connection> connection_;
   std::shared_ptr<backplane> backplane_;
   const std::string prefix_;
   const bool raw_;
+  const core::milliseconds lock_life_;
   const std::string lock_ttl_;
   const config::backplane_kind kind_;
+  std::shared_ptr<orphans> orphans_;
 };
 
 }  // namespace

@@ -185,6 +185,7 @@ TEST_CASE("a flight's way to a value") {
     CHECK(f.on_loaded(true, false) == action::store);
     CHECK(f.on_stored(fill_outcome::stored) == action::finish);
     CHECK(f.on_stored(fill_outcome::not_stored) == action::finish);
+    CHECK(f.on_stored(fill_outcome::lock_lost) == action::finish);
     CHECK(f.on_stored(fill_outcome::down) == action::release);
   }
   SECTION("lock won, but someone has just filled: adopt and release") {
