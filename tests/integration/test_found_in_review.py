@@ -252,3 +252,149 @@ def test_the_log_level_can_be_reloaded(start_daemon, upstream):
     daemon.signal(signal.SIGHUP)
     eventually(lambda: daemon.get("abc:2").status == 502 and "load failed" in daemon.log())
     assert "abc:1" not in daemon.log()
+
+
+# --- what a review for production found
+
+
+def test_patterns_for_other_keys_do_not_stop_loads_from_being_stored(start_daemon, upstream, store):
+    upstream.on("/abc/1", Reply("1", delay=0.3))
+    daemon = start_daemon(store=store, **config(upstream, cache_control="ignore"))
+    with daemon.wire() as wire:
+        wire.send(get_text("abc:1"))
+        upstream.wait_for("/abc/1")
+        assert daemon.post("/v1/invalidate", {"patterns": ["zzz:*"]}).status == 200
+        assert wire.read().cache.stored
+
+
+def test_a_request_after_another_instances_delete_does_not_get_the_value_from_before(start_daemon, upstream, store):
+    gate = threading.Event()
+    upstream.on("/abc/1", Reply("old", gate=gate), Reply("new"))
+    parts = {**config(upstream, cache_control="ignore"), "store": {**store, "backplane": "off"}}
+    one, two = start_daemon(**parts), start_daemon(**parts)
+    with two.wire() as before, two.wire() as after:
+        before.send(get_text("abc:1"))
+        upstream.wait_for("/abc/1")
+        assert one.key("DELETE", "abc:1").status == 204
+        after.send(get_text("abc:1"))
+        time.sleep(0.1)
+        gate.set()
+        before.read()
+        assert after.read().body == b"new"
+
+
+def test_a_lock_whose_release_was_lost_with_the_connection_is_released_later(start_daemon, upstream, own_redis):
+    gate = threading.Event()
+    upstream.on("/abc/1", Reply("1", gate=gate))
+    daemon = start_daemon(store={"redis": own_redis.url, "lock": {"ttl": "60s"}, "backplane": "off"}, threads=1, **config(upstream, cache_control="ignore"))
+    client = own_redis.client()
+    with daemon.wire() as wire:
+        wire.send(get_text("abc:1"))
+        upstream.wait_for("/abc/1")
+        own_redis.stall()
+        gate.set()
+        assert wire.read().body == b"1"
+        own_redis.go_on()
+    eventually(lambda: client("KEYS", "asidecar:lock:*") == [], within=3)
+
+
+def test_an_http_answer_over_max_response_does_not_open_the_breaker(start_daemon, upstream):
+    upstream.on("/abc/1", Reply("x" * 5000))
+    upstream.on("/abc/2", Reply("fine"))
+    daemon = start_daemon(**{**config(upstream), "origins": {"web": {"http": upstream.url, "max_response": 1000, "breaker": {"failures": 2}, "retries": 2}}})
+    assert {daemon.get("abc:1").status for _ in range(4)} == {502}
+    assert upstream.count("/abc/1") == 4
+    assert daemon.get("abc:2").status == 200
+
+
+def test_a_respelled_key_is_that_of_the_route_it_belongs_to(start_daemon, upstream):
+    upstream.on("/zero", Reply("zero"))
+    upstream.on("/user/0", Reply("user"))
+    daemon = start_daemon(origins={"web": {"http": upstream.url}},
+                          routes=[{"name": "zero", "key": "user:0", "origin": "web", "load": "GET /zero"},
+                                  {"name": "user", "key": "user:{id:int}", "origin": "web", "load": "GET /user/{id}"}])
+    assert daemon.get("user:00").body == b"zero"
+    assert daemon.get("user:0").body == b"zero"
+
+
+def test_raw_keys_are_as_they_are_spelled(start_daemon, upstream, redis, prefix):
+    upper = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
+    redis.client()("SET", f"{prefix}u:{upper}", "theirs")
+    daemon = start_daemon(store={"redis": redis.url, "prefix": prefix, "format": "raw"}, origins={"web": {"http": upstream.url}},
+                          routes=[{"name": "u", "key": "u:{id:uuid}", "origin": "web", "load": "GET /u/{id}"}])
+    assert daemon.get(f"u:{upper}").body == b"theirs"
+
+
+def test_deleting_variants_does_not_scan_redis(start_daemon, upstream, own_redis):
+    upstream.on("/abc/1", *[Reply(str(i)) for i in range(9)])
+    daemon = start_daemon(store={"redis": own_redis.url}, **config(upstream, cache_control="ignore", forward_headers=["Accept-Language"]))
+    daemon.get("abc:1")
+    daemon.get("abc:1", accept_language="de")
+    assert daemon.key("DELETE", "abc:1").status == 204
+    assert daemon.post("/v1/invalidate", {"keys": ["abc:1"]}).status == 200
+    assert "cmdstat_scan" not in own_redis.client()("INFO", "commandstats").decode()
+    assert daemon.get("abc:1", accept_language="de").body == b"2"
+    assert daemon.get("abc:1").body == b"3"
+
+
+def test_of_two_reloads_the_later_wins(start_daemon, upstream, own_redis):
+    upstream.on("/abc/1", Reply("1"))
+    own_redis.stall()  # so that beginning with a configuration takes a while
+    try:
+        store = {"redis": own_redis.url}
+        daemon = start_daemon(store={**store, "timeout": "50ms"}, **config(upstream, cache_control="ignore", ttl="10s"))
+        for ttl, timeout in (("20s", "99ms"), ("30s", "99ms"), ("40s", "1ms")):  # the last is ready first
+            daemon.write_config(store={**store, "timeout": timeout}, **config(upstream, cache_control="ignore", ttl=ttl))
+            daemon.signal(signal.SIGHUP)
+            time.sleep(0.01)
+        eventually(lambda: daemon.get("abc:1", cache_control="no-cache").max_age in (39, 40))
+        time.sleep(0.3)
+        assert {daemon.get("abc:1", cache_control="no-cache").max_age in (39, 40) for _ in range(20)} == {True}
+    finally:
+        own_redis.go_on()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_with_waiters_everywhere_ends_cleanly(start_daemon, upstream, own_redis, postgres, signals):
+    """Waits for locks, for HTTP and for SQL, on several threads."""
+    gate = threading.Event()
+    upstream.on("*", Reply("1", gate=gate))
+    daemon = start_daemon(store={"redis": own_redis.url, "lock": {"wait": "60s"}}, threads=4,
+                          origins={"web": {"http": upstream.url}, "db": {"postgres": postgres.url}},
+                          routes=[{"name": "pair", "key": "abc:{id}", "origin": "web", "load": "GET /abc/{id}", "timeout": "60s"},
+                                  {"name": "sql", "key": "sql:{id}", "origin": "db", "load": "SELECT {id} AS id, pg_sleep(60) IS NULL AS x", "timeout": "60s"}])
+    client = own_redis.client()
+    for i in range(20):
+        client("SET", f"asidecar:lock:{{cache:abc:{i}}}", "someone", "PX", 60_000)
+    wires = [daemon.wire().send(get_text(f"{kind}:{i}")) for i in range(40) for kind in ("abc", "sql")]
+    eventually(lambda: upstream.running >= 8)
+    daemon.signal(signal.SIGTERM)
+    if signals == 2:
+        time.sleep(0.1)
+        daemon.signal(signal.SIGTERM)
+    assert daemon.wait(within=14) == 0
+    gate.set()
+    for wire in wires:
+        wire.close()
+
+
+def test_a_postgresql_that_hangs_freezes_neither_reload_nor_stop(start_daemon, upstream, postgres):
+    upstream.on("/abc/1", Reply("1"))
+    parts = config(upstream)
+    sql = {"name": "sql", "key": "sql:{id}", "origin": "db", "load": "SELECT {id} AS id", "timeout": "300ms"}
+    everything = {"origins": {**parts["origins"], "db": {"postgres": postgres.url}}, "routes": [sql, *parts["routes"]]}
+    daemon = start_daemon(**everything)
+    assert daemon.get("sql:1").status == 200
+    postgres.stall()
+    try:
+        assert daemon.get("sql:2").status in (502, 504)
+        time.sleep(0.2)
+        daemon.write_config(**parts)
+        daemon.signal(signal.SIGHUP)
+        eventually(lambda: daemon.get("sql:3").status != 504, within=3)
+        assert daemon.get("abc:1").status == 200
+        began = time.monotonic()
+        daemon.stop()
+        assert time.monotonic() - began < 5
+    finally:
+        postgres.go_on()

@@ -83,6 +83,18 @@ class PostgresServer:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(timeout=20)
 
+    def stall(self):
+        """Every process of the server stands still: connections are taken by the kernel, and nothing is answered."""
+        self._signal_all(signal.SIGSTOP)
+
+    def go_on(self):
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number):
+        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True).stdout.split()
+        for pid in [self._process.pid, *map(int, children)]:
+            os.kill(pid, number)
+
     def remove(self):
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
