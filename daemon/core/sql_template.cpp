@@ -140,11 +140,11 @@ boost::variant2::variant<sql_template, template_error> sql_template::parse(std::
   return out;
 }
 
-std::string sql_template::text(char mark) const {
+std::string sql_template::text(std::string_view mark) const {
   std::string out;
   for (const auto& p : pieces_) {
     out.append(p.text);
-    if (p.param != npos) out.append(1, mark).append(std::to_string(p.param + 1));
+    if (p.param != npos) out.append(mark).append(std::to_string(p.param + 1));
   }
   return out;
 }

@@ -27,7 +27,7 @@ class sql_template {
   const std::vector<quoted_name>& quoted() const noexcept { return quoted_; }
 
   // The statement with <mark>1, <mark>2 … in place of the placeholders; no trailing semicolon.
-  std::string text(char mark) const;
+  std::string text(std::string_view mark) const;
 
  private:
   struct piece {

@@ -126,6 +126,10 @@ task<postgres_answer> postgres_connection::query(const postgres_statement& s,
   co_return co_await done.wait();
 }
 
+std::string postgres_connection::prepared_name(const postgres_statement& s) {
+  return "asidecar_" + std::to_string(reinterpret_cast<std::uintptr_t>(&s)) + "_" + std::to_string(prepared_[&s].generation);
+}
+
 bool postgres_connection::send(const postgres_statement& s, const std::vector<std::string>& params,
                                exchange& e) {
   auto& known = prepared_[&s];
@@ -136,8 +140,7 @@ bool postgres_connection::send(const postgres_statement& s, const std::vector<st
     ++known.generation;
   }
   e.generation = known.generation;
-  const std::string name =
-      "asidecar_" + std::to_string(reinterpret_cast<std::uintptr_t>(&s)) + "_" + std::to_string(e.generation);
+  const auto name = prepared_name(s);
   std::vector<const char*> values;
   for (const auto& p : params) values.push_back(p.c_str());
   return (!e.prepares || PQsendPrepare(pg_.get(), name.c_str(), s.sql.c_str(), 0, nullptr) == 1) &&
@@ -198,10 +201,11 @@ void postgres_connection::take(const PGresult& result) {
       return;  // the error came before
     case PGRES_TUPLES_OK:
       e.answer.what = postgres_answer::outcome::rows;
-      e.answer.null = PQntuples(&result) > 0 && PQgetisnull(&result, 0, 0) == 1;
-      if (PQntuples(&result) > 0 && !e.answer.null)
-        e.answer.text.emplace(PQgetvalue(&result, 0, 0),
-                              static_cast<std::size_t>(PQgetlength(&result, 0, 0)));
+      for (int row = 0; row < PQntuples(&result); ++row) {
+        auto& text = e.answer.rows.emplace_back();
+        const int column = PQnfields(&result) - 1;
+        if (PQgetisnull(&result, row, column) == 0) text.emplace(PQgetvalue(&result, row, column), static_cast<std::size_t>(PQgetlength(&result, row, column)));
+      }
       return;
     default:
       break;

@@ -33,14 +33,13 @@ struct postgres_statement {
 
 struct postgres_answer {
   enum class outcome : std::uint8_t {
-    rows,     // `text`: the first column of the first row; unset when there is no row, or it is NULL
+    rows,     // `rows`: the last column of each, unset where it is NULL
     refused,  // the server's error: `sqlstate`, `message`
     timeout,  // the deadline came first; the query's result is thrown away
     lost,     // the connection went away first
   };
   outcome what = outcome::lost;
-  std::optional<std::string> text;
-  bool null = false;
+  std::vector<std::optional<std::string>> rows;
   std::string sqlstate;
   std::string message;
 };
@@ -64,6 +63,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   state current() const noexcept { return state_; }
   const std::string& trouble() const noexcept { return trouble_; }  // why the last attempt failed
   std::size_t load() const noexcept { return sent_.size(); }
+  std::string prepared_name(const postgres_statement& s);  // on this connection, at the moment
 
   // Only when up. `s` must outlive the connection.
   runtime::task<postgres_answer> query(const postgres_statement& s, const std::vector<std::string>& params,

@@ -287,7 +287,7 @@ std::unique_ptr<engine::loader> sqlite_origin::make_loader(const config::route_s
   const auto* sql = boost::variant2::get_if<core::sql_template>(&parsed);
   if (sql == nullptr) throw std::runtime_error("route " + route.name + ": its load does not parse");
   const auto q = std::make_shared<query>();
-  q->sql = sql->text('?');
+  q->sql = sql->text("?");
   q->rows = route.rows;
   for (const auto& name : sql->params()) {
     const auto position = key.param_index(name).value();

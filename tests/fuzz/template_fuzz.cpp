@@ -30,7 +30,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   auto sql = sql_template::parse(bytes);
   if (const auto* t = get_if<sql_template>(&sql)) {
-    const auto once = t->text('$');
+    const auto once = t->text("$");
     for (const auto& q : t->quoted())
       if (q.offset >= bytes.size()) std::abort();
     if (once.find('\0') != std::string::npos && bytes.find('\0') == std::string_view::npos) std::abort();

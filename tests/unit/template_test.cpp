@@ -64,8 +64,8 @@ TEST_CASE("an earlier template that covers a later one is seen") {
 TEST_CASE("SQL placeholders become parameters, never text") {
   const auto t = parsed<sql_template>("SELECT '{x'::text, $q$ it's $q$, a::int /* {no} */ -- {neither}\n FROM t WHERE a = {id} AND b = {id} AND c = {name};");
   CHECK(t.params() == std::vector<std::string>{"id", "name"});
-  CHECK(t.text('$').find("a = $1 AND b = $1 AND c = $2") != std::string::npos);
-  CHECK(t.text('$').find("neither") == std::string::npos);
+  CHECK(t.text("$").find("a = $1 AND b = $1 AND c = $2") != std::string::npos);
+  CHECK(t.text("$").find("neither") == std::string::npos);
   for (const auto* bad : {"SELECT 1; SELECT 2", "SELECT 'x", "SELECT /* x", "", "-- only", "SELECT {1d}"})
     CHECK(refused<sql_template>(bad));
 }
