@@ -49,8 +49,8 @@ void describe_policy(option_visitor& v, core::policy& p) {
   v.duration({"soft_timeout", "With a stale value at hand, wait at most so long for the origin; 0s: not used."}, p.soft_timeout, zero, hours(1));
   v.duration({"timeout", "Hard limit of one load."}, p.timeout, milliseconds(1), hours(1));
   v.size({"max_value", "Larger values are served but not stored."}, p.max_value, gib / 2);
-  v.size({"compress_above", "Values from this size on are compressed in Redis; 0: never. (Not yet in effect.)"}, p.compress_above, gib);
-  v.integer({"batch", "At most so many waiting SQL loads share one query; 1: off. (Not yet in effect.)"}, p.batch, 1, 1024);
+  v.size({"compress_above", "Values from this size on are compressed (zstd) in Redis; 0: never."}, p.compress_above, gib);
+  v.integer({"batch", "PostgreSQL: at most so many waiting loads of a route share one query; 1: off."}, p.batch, 1, 1024);
 }
 
 void describe_listen(option_visitor& v, listen_settings& l) {
@@ -71,7 +71,7 @@ void describe_store(option_visitor& v, store_settings& s) {
     in.duration({"ttl", "A holder that dies is replaced after this; renewed while its load runs."}, s.lock_ttl, milliseconds(50), hours(1));
     in.duration({"wait", "The longest a waiter waits before it loads by itself."}, s.lock_wait, zero, hours(1));
   });
-  v.choice({"backplane", "How L1 copies learn of changes: tracking, pubsub or off. (Not yet in effect.)"}, s.backplane, {"tracking", "pubsub", "off"});
+  v.choice({"backplane", "How this instance hears of changes: tracking (CLIENT TRACKING: of any writer), pubsub (of instances, and apps that publish on cache:invalidate), off (not at all: L1 goes by l1.ttl)."}, s.backplane, {"tracking", "pubsub", "off"});
 }
 
 void describe_origin(option_visitor& v, origin_settings& o) {
@@ -107,7 +107,7 @@ void describe_route(option_visitor& v, route_settings& r) {
   v.texts({"forward_headers", "HTTP: request headers sent on; each becomes part of the cache key."}, r.forward_headers, check_header_name);
   v.flag({"put", "Allow PUT /v1/keys/{key}."}, r.put);
   v.text({"content_type", "Content-Type of values that carry none: SQL results and format: raw."}, r.content_type, check_content_type);
-  v.texts({"tags", "Tags of the route's values. (Not yet in effect.)"}, r.tags, anything);
+  v.texts({"tags", "Tags of the route's values, with placeholders of the key; POST /v1/invalidate takes them."}, r.tags, anything);
   v.optional_section(
       {"write", "Enables /v1/records for this route. (Not yet in effect.)"}, r.write.has_value(), [&] { r.write.emplace(); },
       [&](option_visitor& in) { describe_write(in, *r.write); });

@@ -138,6 +138,7 @@ void daemon::make_admin() {
   from.reset_cache_metrics = [this] { metrics_.reset_cache(); };
   from.configuration = [this] { return config::print_effective(current_->settings); };
   from.who = [this] { return current_->who; };
+  from.explain = [this](const http::request& r, std::string_view path) { return lanes_.front()->api->explain(r, path); };
   admin_ = std::make_unique<http::admin_api>(std::move(from));
 }
 

@@ -226,6 +226,21 @@ bool cache::keep_in_l1_for(std::string_view key, const value_ptr& v, const fence
   return shared_.l1.insert(key, v, now + std::min({times_.l1_ttl, longest, keep_for(*v, now)}), shared_.fence, stamp);
 }
 
+task<cache::explanation> cache::explain(read_request request) {
+  request.tags = tags_of(request);
+  explanation out;
+  out.tags = request.tags;
+  const auto held = shared_.l1.find(request.key, worker_.time->wall_now(), shared_.fence);
+  out.l1 = held.value;
+  out.l1_standing = standing_of(held);
+  out.loading = shared_.flights.under_way(request.key);
+  out.store_configured = store_ != nullptr;
+  if (!store_) co_return out;
+  out.l2 = co_await store_->read(item_of(request));
+  out.stored = co_await store_->inspect(request.key);
+  co_return out;
+}
+
 task<bool> cache::put(read_request to, std::string content_type, std::string body) {
   const route& r = *to.to;
   to.tags = tags_of(to);

@@ -90,6 +90,18 @@ class cache : public std::enable_shared_from_this<cache> {
   using stored = std::optional<l2_store::read_outcome>;
   task<std::vector<stored>> prefetch(std::vector<read_request> requests);
 
+  // What is known of a key here and in L2; changes nothing.
+  struct explanation {
+    std::vector<std::string> tags;
+    value_ptr l1;
+    core::standing l1_standing = core::standing::current;
+    bool loading = false;
+    bool store_configured = false;
+    l2_store::read_outcome l2;
+    l2_store::inspection stored;
+  };
+  task<explanation> explain(read_request request);
+
   // Each answers false / nullopt when Redis is configured and did not confirm: nothing is promised then.
   using mode = l2_store::mode;
   using count = l2_store::count;

@@ -70,6 +70,12 @@ void flight_table::leave(const flight_ptr& done) {
   if (found != s.flights.end() && found->second == done) s.flights.erase(found);
 }
 
+bool flight_table::under_way(std::string_view key) {
+  auto& s = shard_of(key);
+  const std::lock_guard hold(s.mutex);
+  return s.flights.count(std::string(key)) > 0;
+}
+
 std::size_t flight_table::size() const {
   std::size_t total = 0;
   for (const auto& s : shards_) {

@@ -73,6 +73,7 @@ class flight_table {
   void overtake_if(Predicate matches);  // of const flight&
   void leave(const flight_ptr& done);
   std::size_t size() const;
+  bool under_way(std::string_view key);
 
  private:
   static constexpr std::size_t shard_count = 16;

@@ -64,6 +64,14 @@ class l2_store {
 
   virtual task<core::fill_outcome> fill(item what, std::string_view token, value_ptr value, core::wall_time now) = 0;
 
+  // For people who want to know; milliseconds left, unset where there is nothing (or, for the value, no end).
+  struct inspection {
+    std::optional<std::int64_t> value_ttl_ms;
+    std::optional<std::int64_t> lock_ttl_ms;
+    std::uint64_t bytes = 0;  // as stored
+  };
+  virtual task<inspection> inspect(std::string_view key) = 0;
+
   // What the tags stand at; nullopt: the store did not answer.
   virtual task<std::optional<std::string>> tag_versions(item what) = 0;
 

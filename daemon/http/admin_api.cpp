@@ -6,6 +6,8 @@ namespace {
 namespace problems = proto::problems;
 using proto::http_method;
 
+constexpr std::string_view explain_path = "/v1/explain/";
+
 answer text(std::string_view type, std::string body) {
   answer a;
   a.add("Content-Type", type);
@@ -32,8 +34,12 @@ task<answer> admin_api::handle(const request& r) {
     from_.reset_cache_metrics();
     co_return no_content();
   }
+  if (r.head.target.starts_with(explain_path)) {
+    if (!reads) co_return not_allowed("GET, HEAD");
+    co_return co_await from_.explain(r, explain_path);
+  }
   const bool known = path == "/livez" || path == "/readyz" || path == "/metrics" || path == "/metrics/cache" || path == "/config";
-  if (!known) co_return problem(problems::not_found, "no such path; see /livez, /readyz, /metrics, /metrics/cache and /config");
+  if (!known) co_return problem(problems::not_found, "no such path; see /livez, /readyz, /metrics, /metrics/cache, /config and /v1/explain/{key}");
   if (!reads) co_return not_allowed("GET, HEAD");
   if (path == "/livez") co_return text("text/plain", "ok\n");
   if (path == "/readyz") {

@@ -28,6 +28,9 @@ class data_api final : public request_handler {
   std::optional<answer> refuse(const request& r, std::uint64_t& body_bytes_max) override;
   task<answer> handle(const request& r) override;
 
+  // For the admin API: what each tier holds of the key behind `path` in the target.
+  task<answer> explain(const request& r, std::string_view path);
+
  private:
   using service_ptr = std::shared_ptr<const data_service>;
   struct found_route {

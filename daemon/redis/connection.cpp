@@ -149,9 +149,21 @@ void connection::send(call& c, std::span<const std::string_view> words) {
   queue(c, words);
 }
 
+void connection::forget(const call& c) noexcept {
+  for (auto* list : {&waiting_, &failed_})
+    for (auto& p : *list)
+      if (p.who == &c) p.who = nullptr;
+}
+
+void connection::finish(call* c, reply r) {
+  if (c == nullptr) return;
+  c->in_ = nullptr;
+  c->done_.set(std::move(r));
+}
+
 void connection::queue(call& c, std::span<const std::string_view> words) {
-  c.due_ = worker_.time->now() + terms_.timeout;
-  waiting_.push_back(&c);
+  c.in_ = this;
+  waiting_.push_back({&c, worker_.time->now() + terms_.timeout});
   if (!watching_) watch();
   write_soon(words);
 }
@@ -231,10 +243,10 @@ bool connection::deliver() {
       continue;
     }
     if (waiting_.empty()) return false;
-    auto* c = waiting_.front();
+    auto* c = waiting_.front().who;
     waiting_.pop_front();
     if (value.is_error()) stats_.errors.add();
-    c->done_.set(std::move(value));
+    finish(c, std::move(value));
   }
 }
 
@@ -248,11 +260,11 @@ bool connection::is_push(const proto::resp_value& value) const {
 void connection::watch() {
   if (waiting_.empty() || state_ == state::stopped) return;
   watching_ = true;
-  due_timer_.expires_at(waiting_.front()->due_);
+  due_timer_.expires_at(waiting_.front().due);
   due_timer_.async_wait([self = shared_from_this()](error_code ec) {
     self->watching_ = false;
     if (ec || self->waiting_.empty()) return;
-    if (self->waiting_.front()->due_ > self->worker_.time->now()) return self->watch();
+    if (self->waiting_.front().due > self->worker_.time->now()) return self->watch();
     self->stats_.timeouts.add();
     self->drop("no reply within store.timeout");
     self->fail_all();  // also before the reader has noticed
@@ -264,9 +276,14 @@ void connection::fail_all() {
   if (state_ == state::up) state_ = state::down;
   if (std::exchange(counted_, false)) stats_.up.fetch_sub(1);
   out_.clear();
-  auto failed = std::move(waiting_);
+  failed_.insert(failed_.end(), waiting_.begin(), waiting_.end());
   waiting_.clear();
-  for (auto* c : failed) c->done_.set(std::nullopt);
+  // What is woken may end calls further back.
+  while (!failed_.empty()) {
+    auto* c = failed_.front().who;
+    failed_.pop_front();
+    finish(c, std::nullopt);
+  }
 }
 
 void connection::lose(std::string_view why) {

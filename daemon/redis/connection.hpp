@@ -66,15 +66,22 @@ class connection : public std::enable_shared_from_this<connection> {
   void stop();
   bool up() const noexcept { return state_ == state::up; }
 
-  // A command on its way; must live until wait() returned. Queue several, then await them: they share one write.
+  // A command on its way. Queue several, then await them: they share one write. One that ends unawaited is forgotten: its
+  // reply is thrown away.
   class call {
    public:
+    call() = default;
+    call(const call&) = delete;
+    call& operator=(const call&) = delete;
+    ~call() {
+      if (in_ != nullptr) in_->forget(*this);
+    }
     task<reply> wait() { return done_.wait(); }
 
    private:
     friend class connection;
     runtime::one_shot<reply> done_;
-    runtime::steady_time due_;
+    connection* in_ = nullptr;  // while its reply is due
   };
   void send(call& c, std::span<const std::string_view> words);
   // Words one by one. No braced lists in coroutines: GCC 12 cannot keep an initializer_list in a coroutine frame.
@@ -109,6 +116,8 @@ class connection : public std::enable_shared_from_this<connection> {
   task<void> read_replies();
   bool deliver();
   bool is_push(const proto::resp_value& value) const;
+  void forget(const call& c) noexcept;
+  static void finish(call* c, reply r);
   void queue(call& c, std::span<const std::string_view> words);
   void write_soon(std::span<const std::string_view> words);
   void flush();
@@ -129,7 +138,12 @@ class connection : public std::enable_shared_from_this<connection> {
   timer due_timer_;
   std::unique_ptr<runtime::alarm> pause_;
   std::optional<proto::resp_reader> replies_;
-  std::deque<call*> waiting_;  // in the order sent
+  struct pending {
+    call* who;  // null: forgotten
+    runtime::steady_time due;
+  };
+  std::deque<pending> waiting_;  // in the order sent
+  std::deque<pending> failed_;   // being told that they have
   std::string out_;
   std::string writing_;        // what an earlier, partial write left over
   bool flush_posted_ = false;

@@ -186,6 +186,23 @@ class store final : public l2_store {
     co_return done->integer == 1 ? core::fill_outcome::stored : core::fill_outcome::lock_lost;
   }
 
+  task<inspection> inspect(std::string_view key) override {
+    const auto name = name_of(key);
+    batch b(*connection_);
+    b.add("PTTL", name);
+    b.add("PTTL", proto::lock_name(name));
+    b.add("STRLEN", name);
+    const auto value = co_await b.next();
+    const auto lock = co_await b.next();
+    const auto size = co_await b.next();
+    inspection out;
+    const auto left = [](const reply& r) { return r && !r->is_error() && r->integer >= 0 ? std::optional<std::int64_t>(r->integer) : std::nullopt; };
+    out.value_ttl_ms = left(value);
+    out.lock_ttl_ms = left(lock);
+    if (size && !size->is_error()) out.bytes = static_cast<std::uint64_t>(size->integer);
+    co_return out;
+  }
+
   task<bool> put(item what, value_ptr value, core::wall_time now) override {
     const auto name = name_of(what.key);
     const auto lock_name = proto::lock_name(name);

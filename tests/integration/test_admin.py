@@ -5,6 +5,7 @@ import pytest
 
 from harness import prometheus
 from harness.upstream import Reply
+from harness.wire import eventually
 
 
 @pytest.fixture
@@ -134,3 +135,43 @@ def test_unknown_paths_are_404(daemon):
 def test_the_data_api_has_no_admin_calls(daemon):
     for target in ("/metrics", "/config", "/metrics/cache"):
         assert daemon.request("GET", target).status == 404
+
+
+# --- explain
+
+
+def explain(daemon, key, status=200, **headers):
+    answer = daemon.admin("GET", f"/v1/explain/{key}", headers=headers)
+    assert answer.status == status
+    return answer.json()
+
+
+def test_explain_tells_what_each_tier_holds(start_daemon, redis, prefix, upstream):
+    upstream.on("/things/1", Reply("x" * 1000))
+    daemon = start_daemon(store={"redis": redis.url, "prefix": prefix}, l1={"size": "1MiB"}, origins={"web": {"http": upstream.url}},
+                          routes=[{"name": "thing", "key": "thing:{id}", "origin": "web", "load": "GET /things/{id}", "cache_control": "ignore", "ttl": "100s",
+                                   "stale_if_error": "50s", "tags": ["things", "t:{id}"], "compress_above": 100}])
+    cold = explain(daemon, "thing:1")
+    assert cold["route"] == "thing" and cold["origin"] == "web" and cold["tags"] == ["things", "t:1"]
+    assert cold["l1"] is cold["l2"] is cold["lock"] is None and not cold["loading"] and cold["redis"] == "up"
+    assert upstream.count() == 0, "it loads nothing"
+    eventually(lambda: daemon.get("thing:1").cache.detail == "L1")
+    warm = explain(daemon, "thing:1")
+    for tier in ("l1", "l2"):
+        assert warm[tier]["state"] == "fresh" and warm[tier]["bytes"] == 1000 and 99_000 < warm[tier]["ttlMs"] <= 100_000
+    assert warm["l1"]["standing"] == "current"
+    assert warm["redisKey"] == f"{prefix}thing:1"
+    assert 149_000 < warm["l2"]["redisTtlMs"] <= 150_000
+    redis.client()("SET", f"asidecar:lock:{{{prefix}thing:1}}", "someone", "PX", 60_000)
+    assert 59_000 < explain(daemon, "thing:1")["lock"]["ttlMs"] <= 60_000
+    daemon.post("/v1/invalidate", {"keys": ["thing:1"], "mode": "expire"})
+    assert explain(daemon, "thing:1")["l2"]["state"] == "stale"
+
+
+def test_explain_of_odd_keys(start_daemon, store, upstream):
+    daemon = start_daemon(store=store, origins={"web": {"http": upstream.url}},
+                          routes=[{"name": "thing", "key": "thing:{id:int}", "origin": "web", "load": "GET /things/{id}"}])
+    assert explain(daemon, "nowhere:1", 404)["type"] == "urn:asidecar:no-route"
+    assert explain(daemon, "thing:x", 400)["type"] == "urn:asidecar:bad-key"
+    assert explain(daemon, "thing:007")["key"] == "thing:7"
+    assert daemon.admin("POST", "/v1/explain/thing:1").status == 405
