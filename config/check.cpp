@@ -211,6 +211,9 @@ class checker {
     if (r.write->put.empty() && r.write->remove.empty() && !found_.broken(path + ".put") &&
         !found_.broken(path + ".delete"))
       fail(path, "'write' needs a 'put' or a 'delete'");
+    if (origin != nullptr && !origin->sqlite.empty()) fail(path, "an sqlite origin is opened read-only; records need postgres or http");
+    if (r.write->strategy == write_strategy::through && r.rows == row_mode::many && !found_.broken(path + ".strategy"))
+      fail(path + ".strategy", "through stores the returned row as the value, but this route's value is a list of rows");
     if (params) params->push_back("write.id");
     const std::array<std::pair<std::string, const std::string*>, 2> templates{
         {{path + ".put", &r.write->put}, {path + ".delete", &r.write->remove}}};

@@ -58,7 +58,7 @@ engine::route make_route(const config::route_settings& r) {
   auto parsed = core::key_template::parse(r.key);
   auto* key = boost::variant2::get_if<core::key_template>(&parsed);
   if (key == nullptr) throw std::runtime_error("route " + r.name + ": its key template does not parse");
-  engine::route out{r.name, std::move(*key), r.rules, r.origin, r.put, r.content_type, {}, {}, nullptr, nullptr};
+  engine::route out{r.name, std::move(*key), r.rules, r.origin, r.put, r.content_type};
   for (const auto& h : r.forward_headers) out.forward_headers.push_back(lower(h));
   for (const auto& t : r.tags) {
     auto tag = core::tag_template::parse(t);
@@ -116,7 +116,14 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     auto route = make_route(r);
     route.stats = &metrics.route(r.name, worker.index);
     if (!r.origin.empty()) {
-      route.load = origin::guarded(from.guards.at(r.origin), worker, origins.at(r.origin)->make_loader(r, route.key));
+      auto& o = *origins.at(r.origin);
+      const auto& g = from.guards.at(r.origin);
+      route.load = origin::guarded(g, worker, o.make_loader(r, route.key));
+      if (r.write) {
+        const auto writer = [&](const std::string& text) { return text.empty() ? nullptr : origin::guarded(g, worker, o.make_writer(r, text)); };
+        route.records = {writer(r.write->put), writer(r.write->remove), r.write->strategy == config::write_strategy::through,
+                         r.write->strategy == config::write_strategy::behind};
+      }
     }
     cache->routes.push_back(std::move(route));
   }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "proto/text.hpp"
+
 namespace asidecar::core {
 namespace {
 
@@ -88,11 +90,21 @@ opaque_run opaque_at(std::string_view sql, std::size_t at) {
   return {at, false, nullptr};
 }
 
+bool has_word(std::string_view text, std::string_view word) {
+  for (std::size_t at = 0; at + word.size() <= text.size(); ++at) {
+    const bool begins = at == 0 || !identifier_char(text[at - 1]);
+    const bool ends = at + word.size() == text.size() || !identifier_char(text[at + word.size()]);
+    if (begins && ends && proto::iequals(text.substr(at, word.size()), word)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 boost::variant2::variant<sql_template, template_error> sql_template::parse(std::string_view sql) {
   sql_template out;
   std::string literal;
+  std::string bare;  // what is neither quoted nor comment
   std::size_t semicolon = npos;
   bool any = false;  // something but blanks and comments was seen
   for (std::size_t i = 0; i < sql.size();) {
@@ -104,7 +116,9 @@ boost::variant2::variant<sql_template, template_error> sql_template::parse(std::
         if (semicolon != npos) return template_error{semicolon, "one statement only: ';' may stand only at the end"};
         any = true;
         literal.append(sql.substr(i, run.end - i));
+        bare.push_back('\'');
       } else {
+        bare.push_back(' ');
         literal.push_back(' ');  // comments are not sent; they could swallow what is wrapped around the statement
       }
       i = run.end;
@@ -120,6 +134,7 @@ boost::variant2::variant<sql_template, template_error> sql_template::parse(std::
       if (semicolon != npos) return template_error{semicolon, "one statement only: ';' may stand only at the end"};
       any = true;
     }
+    bare.push_back(c);
     if (c != '{') {
       literal.push_back(c);
       ++i;
@@ -137,6 +152,8 @@ boost::variant2::variant<sql_template, template_error> sql_template::parse(std::
   if (!any) return template_error{0, "the statement is empty"};
   while (!literal.empty() && blank(literal.back())) literal.pop_back();
   out.pieces_.push_back({std::move(literal), npos});
+  const auto word = first_word(sql);
+  out.returns_rows_ = proto::iequals(word, "select") || proto::iequals(word, "values") || proto::iequals(word, "table") || has_word(bare, "returning");
   return out;
 }
 

@@ -29,6 +29,9 @@ class sql_template {
   // The statement with <mark>1, <mark>2 … in place of the placeholders; no trailing semicolon.
   std::string text(std::string_view mark) const;
 
+  // Whether its result has rows: a query, or a statement with RETURNING.
+  bool returns_rows() const noexcept { return returns_rows_; }
+
  private:
   struct piece {
     std::string text;   // literal SQL before the parameter
@@ -37,6 +40,7 @@ class sql_template {
   std::vector<piece> pieces_;
   std::vector<std::string> params_;
   std::vector<quoted_name> quoted_;
+  bool returns_rows_ = false;
 };
 
 // The statement's first word, past comments and parentheses: "SELECT" of "/* x */ (select 1)". Empty when there is none.

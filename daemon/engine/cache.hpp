@@ -20,6 +20,7 @@
 #include "daemon/engine/l2_store.hpp"
 #include "daemon/engine/shared_state.hpp"
 #include "daemon/engine/stats.hpp"
+#include "daemon/engine/writer.hpp"
 #include "proto/cache_status.hpp"
 
 namespace asidecar::engine {
@@ -28,17 +29,24 @@ namespace asidecar::engine {
 struct route {
   std::string name;
   core::key_template key;
-  core::policy rules;
-  std::string origin;  // name, for the log
+  core::policy rules{};
+  std::string origin{};  // name, for the log
   bool put = false;
-  std::string content_type;
-  std::vector<std::string> forward_headers;  // lower case
+  std::string content_type{};
+  std::vector<std::string> forward_headers{};  // lower case
   struct tag {
     core::tag_template text;
     std::vector<std::size_t> positions;  // of each placeholder in what the key captured
   };
-  std::vector<tag> tags;
-  std::unique_ptr<loader> load;  // null: the app fills the cache itself
+  std::vector<tag> tags{};
+  std::unique_ptr<loader> load{};  // null: the app fills the cache itself
+  struct record_writes {
+    std::unique_ptr<writer> put;     // null: not configured
+    std::unique_ptr<writer> remove;  // likewise
+    bool through = false;
+    bool behind = false;
+  };
+  record_writes records{};
   route_stats* stats = nullptr;
 
   std::vector<std::string> tags_of(const std::vector<std::string>& params) const;
@@ -103,6 +111,16 @@ class cache : public std::enable_shared_from_this<cache> {
   task<explanation> explain(read_request request);
 
   // Each answers false / nullopt when Redis is configured and did not confirm: nothing is promised then.
+  // Writes the origin, then keeps the cache right (docs: Writes). `through`: what the origin returned becomes the value.
+  struct write_answer {
+    written result;
+    std::optional<load_error> error;
+    bool store_down = false;     // before the origin was written: nothing has happened
+    bool unconfirmed = false;    // after it: the origin has the new record, and Redis perhaps still the old value
+  };
+  enum class write_strategy : std::uint8_t { invalidate, through };
+  task<write_answer> write(read_request to, writer& by, write_request what, write_strategy how);
+
   using mode = l2_store::mode;
   using count = l2_store::count;
   task<bool> put(read_request to, std::string content_type, std::string body);
@@ -137,6 +155,8 @@ class cache : public std::enable_shared_from_this<cache> {
   task<core::fill::action> pause(fill_round& round);
   task<core::fill::action> load(fill_round& round);
   task<core::fill::action> store_loaded(fill_round& round);
+  task<write_answer> write_through(read_request to, writer& by, write_request what);
+  task<count> invalidate_record(const read_request& to);
   bool keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp);
   bool keep_in_l1_for(std::string_view key, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest);
   bool mark_stale_in_l1(const std::string& key);

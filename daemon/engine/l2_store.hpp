@@ -72,6 +72,11 @@ class l2_store {
   };
   virtual task<inspection> inspect(std::string_view key) = 0;
 
+  virtual bool up() const noexcept = 0;
+  // Takes the fill lock from whoever has it, and removes the value: for a writer, whose value will be newer than any load's or any
+  // earlier writer's. False: the store did not confirm.
+  virtual task<bool> seize(std::string_view key, std::string_view token) = 0;
+
   // What the tags stand at; nullopt: the store did not answer.
   virtual task<std::optional<std::string>> tag_versions(item what) = 0;
 

@@ -55,12 +55,18 @@ struct load_error {
   std::chrono::seconds retry_after{1};
   bool origins_fault = true;  // counts for its circuit breaker, and is worth a retry; false: only this key's load is bad
   bool asked = true;          // false: the origin was not even called, so nothing is known of it
+  bool answered = false;      // the origin itself said no: a write has changed nothing
 
   static load_error failed(std::string detail) { return {kind::failed, std::move(detail)}; }
-  static load_error refused(std::string detail) { return {kind::failed, std::move(detail), std::chrono::seconds(1), false}; }
+  static load_error refused(std::string detail) { return {kind::failed, std::move(detail), std::chrono::seconds(1), false, true, true}; }
   static load_error timed_out(std::string detail) { return {kind::timeout, std::move(detail)}; }
   static load_error not_asked(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false, false}; }
-  static load_error bad_key(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false}; }
+  static load_error bad_key(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false, true, true}; }
+
+  load_error said_no() && {
+    answered = true;
+    return std::move(*this);
+  }
 };
 
 using load_outcome = std::variant<loaded, load_error>;

@@ -16,22 +16,6 @@ using engine::read_result;
 using proto::http_method;
 
 constexpr std::uint64_t json_body_max = 1U << 20;
-constexpr std::string_view records_path = "/v1/records/";
-
-answer error_answer(const load_error& e) {
-  const auto retry = [&](answer a) {
-    a.add("Retry-After", std::to_string(std::max<std::int64_t>(1, e.retry_after.count())));
-    return a;
-  };
-  switch (e.what) {
-    case load_error::kind::failed: return problem(problems::origin_failed, "the origin answered with an error or not at all");
-    case load_error::kind::timeout: return problem(problems::origin_timeout, "the origin did not answer in time");
-    case load_error::kind::open: return retry(problem(problems::origin_open, "the origin failed repeatedly and is left alone for a while"));
-    case load_error::kind::overloaded: return retry(problem(problems::overloaded, "too many loads of this origin are waiting"));
-    case load_error::kind::bad_key: return problem(problems::bad_key, "the origin cannot take a value of this key: wrong type or out of range");
-  }
-  return problem(problems::internal, "an error without a name");
-}
 
 bool etag_matches(const proto::request_head& head, std::string_view etag) {
   if (!head.has_if_none_match || etag.empty()) return false;
@@ -52,6 +36,21 @@ bool etag_matches(const proto::request_head& head, std::string_view etag) {
 }
 
 }  // namespace
+
+answer data_api::error_answer(const load_error& e) {
+  const auto retry = [&](answer a) {
+    a.add("Retry-After", std::to_string(std::max<std::int64_t>(1, e.retry_after.count())));
+    return a;
+  };
+  switch (e.what) {
+    case load_error::kind::failed: return problem(problems::origin_failed, "the origin answered with an error or not at all");
+    case load_error::kind::timeout: return problem(problems::origin_timeout, "the origin did not answer in time");
+    case load_error::kind::open: return retry(problem(problems::origin_open, "the origin failed repeatedly and is left alone for a while"));
+    case load_error::kind::overloaded: return retry(problem(problems::overloaded, "too many loads of this origin are waiting"));
+    case load_error::kind::bad_key: return problem(problems::bad_key, "the origin cannot take a value of this key: wrong type or out of range");
+  }
+  return problem(problems::internal, "an error without a name");
+}
 
 std::optional<answer> data_api::refused_key(const data_service& s, std::string_view key) {
   if (const auto* wrong = wrong_with_key(key); wrong != nullptr) return problem(problems::bad_key, wrong);
@@ -151,8 +150,8 @@ task<answer> data_api::handle(const request& r) {
     if (path == "/v1/mget") co_return co_await mget(s, r);
     co_return co_await invalidate(s, r);
   }
-  if (target.starts_with(records_path)) co_return problem(problems::not_implemented, "/v1/records is not yet supported");
-  co_return problem(problems::not_found, "no such path; see /v1/keys/{key}, /v1/mget and /v1/invalidate");
+  if (target.starts_with(records_path)) co_return co_await write_record(s, r);
+  co_return problem(problems::not_found, "no such path; see /v1/keys/{key}, /v1/records/{key}, /v1/mget and /v1/invalidate");
 }
 
 task<answer> data_api::handle_key(service_ptr s, const request& r) {

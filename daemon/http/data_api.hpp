@@ -48,6 +48,10 @@ class data_api final : public request_handler {
   task<answer> get_key(service_ptr s, const request& r, const found_route& found);
   task<answer> put_key(service_ptr s, const request& r, const found_route& found);
   task<answer> delete_key(service_ptr s, const found_route& found);
+  static std::optional<answer> bind_params(const found_route& found, const engine::writer& by, std::string_view body, std::string_view write_id,
+                                           std::vector<std::optional<std::string>>& out);
+  task<answer> write_record(service_ptr s, const request& r);
+  static answer error_answer(const engine::load_error& e);
   task<answer> mget(service_ptr s, const request& r);
   task<answer> invalidate(service_ptr s, const request& r);
   answer answer_for(const proto::request_head& head, const engine::read_answer& got) const;

@@ -10,6 +10,7 @@
 namespace asidecar::http {
 
 inline constexpr std::string_view keys_path = "/v1/keys/";
+inline constexpr std::string_view records_path = "/v1/records/";
 inline constexpr std::size_t key_bytes_max = 1024;
 
 // What is wrong with a decoded key, or null.

@@ -105,7 +105,7 @@ class guard::place {
   task<std::optional<load_error>> enter(runtime::worker& w, steady_time deadline);
   // Permission for one call: nullopt. Each permitted call is settled once.
   std::optional<load_error> permit(steady_time now);
-  void settle(const load_outcome& outcome, steady_time now);
+  void settle(const load_error* error, steady_time now);
 
  private:
   enum class state : std::uint8_t { outside, queued, inside };
@@ -136,9 +136,9 @@ load_error guard::place::refuse(load_error::kind why, steady_time now) {
   guard_.stats_->refused.fetch_add(1, std::memory_order_relaxed);
   guard_.show();
   if (why != load_error::kind::open)
-    return {why, "too many loads in flight and queued", std::chrono::seconds(1)};
+    return {why, "too many loads in flight and queued", std::chrono::seconds(1), true, false};
   const auto pause = std::chrono::ceil<std::chrono::seconds>(guard_.breaker_.retry_after(now));
-  return {why, "the circuit breaker is open", std::max(pause, std::chrono::seconds(1))};
+  return {why, "the circuit breaker is open", std::max(pause, std::chrono::seconds(1)), true, false};
 }
 
 task<std::optional<load_error>> guard::place::enter(runtime::worker& w, steady_time deadline) {
@@ -185,8 +185,7 @@ std::optional<load_error> guard::place::permit(steady_time now) {
   return std::nullopt;
 }
 
-void guard::place::settle(const load_outcome& outcome, steady_time now) {
-  const auto* error = error_of(outcome);
+void guard::place::settle(const load_error* error, steady_time now) {
   const bool failed = error != nullptr && error->origins_fault;
   const std::lock_guard hold(guard_.mutex_);
   guard_.seen_ = now;
@@ -237,8 +236,8 @@ task<load_outcome> guarded_loader::load(load_request request) {
     // A named copy: GCC 12 destroys a conditional argument of an awaited call twice.
     load_request asked = request;
     outcome = co_await call(std::move(asked));
-    mine.settle(outcome, worker_.time->now());
     const auto* error = error_of(outcome);
+    mine.settle(error, worker_.time->now());
     const bool again_may_help = error != nullptr && error->what == load_error::kind::failed && error->origins_fault;
     if (!again_may_help || attempt >= keep->retries)
       co_return outcome;
@@ -263,6 +262,30 @@ task<void> guarded_loader::sleep_until(steady_time when) {
   co_await bell->wait_until(when);
 }
 
+class guarded_writer final : public engine::writer {
+ public:
+  guarded_writer(std::shared_ptr<guard> g, runtime::worker& w, std::unique_ptr<engine::writer> inner)
+      : guard_(std::move(g)), worker_(w), inner_(std::move(inner)) {}
+
+  const std::vector<std::string>& params() const noexcept override { return inner_->params(); }
+  task<engine::write_outcome> write(engine::write_request request) override;
+
+ private:
+  std::shared_ptr<guard> guard_;
+  runtime::worker& worker_;
+  std::unique_ptr<engine::writer> inner_;
+};
+
+task<engine::write_outcome> guarded_writer::write(engine::write_request request) {
+  const auto keep = guard_;
+  guard::place mine(*keep);
+  if (auto refused = co_await mine.enter(worker_, request.deadline)) co_return std::move(*refused);
+  if (auto refused = mine.permit(worker_.time->now())) co_return std::move(*refused);
+  auto outcome = co_await inner_->write(std::move(request));
+  mine.settle(std::get_if<load_error>(&outcome), worker_.time->now());
+  co_return outcome;
+}
+
 }  // namespace
 
 std::shared_ptr<guard> make_guard(const config::origin_settings& settings,
@@ -273,6 +296,10 @@ std::shared_ptr<guard> make_guard(const config::origin_settings& settings,
 std::unique_ptr<engine::loader> guarded(std::shared_ptr<guard> g, runtime::worker& worker,
                                         std::unique_ptr<engine::loader> inner) {
   return std::make_unique<guarded_loader>(std::move(g), worker, std::move(inner));
+}
+
+std::unique_ptr<engine::writer> guarded(std::shared_ptr<guard> g, runtime::worker& worker, std::unique_ptr<engine::writer> inner) {
+  return std::make_unique<guarded_writer>(std::move(g), worker, std::move(inner));
 }
 
 }  // namespace asidecar::origin

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "config/settings.hpp"
-#include "daemon/engine/loader.hpp"
+#include "daemon/engine/writer.hpp"
 #include "daemon/runtime/worker.hpp"
 
 namespace asidecar::origin {
@@ -16,5 +16,7 @@ std::shared_ptr<guard> make_guard(const config::origin_settings& settings, std::
 
 // `inner` behind the guard, for use on `worker`'s thread.
 std::unique_ptr<engine::loader> guarded(std::shared_ptr<guard> g, runtime::worker& worker, std::unique_ptr<engine::loader> inner);
+// Writes are never tried again: one that failed may have been applied.
+std::unique_ptr<engine::writer> guarded(std::shared_ptr<guard> g, runtime::worker& worker, std::unique_ptr<engine::writer> inner);
 
 }  // namespace asidecar::origin

@@ -92,6 +92,7 @@ class http_origin final : public origin {
 
   std::unique_ptr<engine::loader> make_loader(const config::route_settings& route,
                                               const core::key_template& key) override;
+  std::unique_ptr<engine::writer> make_writer(const config::route_settings& route, const std::string& statement) override;
   void stop() override { client_->stop(); }
 
  private:
@@ -177,6 +178,53 @@ load_outcome http_loader::translate(http_response r, bool conditional) const {
   out.last_modified = kept(r, "last-modified");
   out.body = std::move(r.body);
   return out;
+}
+
+class http_writer final : public engine::writer {
+ public:
+  http_writer(std::shared_ptr<http_client> c, core::http_template t) : client_(std::move(c)), request_(std::move(t)) {}
+
+  const std::vector<std::string>& params() const noexcept override { return request_.params(); }
+  task<engine::write_outcome> write(engine::write_request request) override;
+
+ private:
+  std::shared_ptr<http_client> client_;
+  core::http_template request_;
+};
+
+task<engine::write_outcome> http_writer::write(engine::write_request request) {
+  std::vector<std::string_view> values;
+  for (const auto& p : request.params) values.emplace_back(p ? std::string_view(*p) : std::string_view());
+  auto target = request_.target(values);
+  if (!target) co_return load_error::not_asked("the key would change the path's shape");
+  http_request ask;
+  ask.method = request_.method();
+  ask.target = std::move(*target);
+  if (!request.content_type.empty()) ask.headers.emplace_back("Content-Type", request.content_type);
+  ask.body = std::move(request.body);
+  auto outcome = co_await client_->send(std::move(ask), request.deadline);
+  if (auto* failure = std::get_if<http_failure>(&outcome)) {
+    const auto why = "HTTP: " + failure->detail;
+    co_return failure->timeout ? load_error::timed_out(why) : load_error::failed(why);
+  }
+  auto& r = std::get<http_response>(outcome);
+  engine::written out;
+  if (r.status == 404 || r.status == 410) co_return out;
+  const auto said = "HTTP " + std::to_string(r.status);
+  if (r.status / 100 == 4 && r.status != 429) co_return load_error::refused(said);
+  if (r.status / 100 != 2) co_return load_error::failed(said);
+  out.touched = true;
+  if (r.status == 204 || r.body.empty()) co_return out;
+  if (const auto* type = r.find("content-type")) out.content_type = *type;
+  out.body = std::move(r.body);
+  co_return out;
+}
+
+std::unique_ptr<engine::writer> http_origin::make_writer(const config::route_settings& route, const std::string& statement) {
+  auto parsed = core::http_template::parse(statement);
+  auto* request = boost::variant2::get_if<core::http_template>(&parsed);
+  if (request == nullptr) throw std::runtime_error("route " + route.name + ": its write does not parse");
+  return std::make_unique<http_writer>(client_, std::move(*request));
 }
 
 std::unique_ptr<engine::loader> http_origin::make_loader(const config::route_settings& route,

@@ -104,14 +104,18 @@ task<void> postgres_connection::live([[maybe_unused]] std::shared_ptr<postgres_c
 }
 
 task<postgres_answer> postgres_connection::query(const postgres_statement& s,
-                                                 const std::vector<std::string>& params,
+                                                 const postgres_params& params,
                                                  steady_time deadline) {
   const auto self = shared_from_this();
   runtime::one_shot<postgres_answer> done;
   exchange e;
   e.waiter = &done;
   e.due = deadline;
-  if (state_ != state::up) co_return postgres_answer();
+  if (state_ != state::up) {
+    postgres_answer down;
+    down.sent = false;
+    co_return down;
+  }
   if (!send(s, params, e)) {
     postgres_answer lost;
     lost.message = one_line(PQerrorMessage(pg_.get()));
@@ -130,7 +134,7 @@ std::string postgres_connection::prepared_name(const postgres_statement& s) {
   return "asidecar_" + std::to_string(reinterpret_cast<std::uintptr_t>(&s)) + "_" + std::to_string(prepared_[&s].generation);
 }
 
-bool postgres_connection::send(const postgres_statement& s, const std::vector<std::string>& params,
+bool postgres_connection::send(const postgres_statement& s, const postgres_params& params,
                                exchange& e) {
   auto& known = prepared_[&s];
   e.statement = &s;
@@ -142,7 +146,7 @@ bool postgres_connection::send(const postgres_statement& s, const std::vector<st
   e.generation = known.generation;
   const auto name = prepared_name(s);
   std::vector<const char*> values;
-  for (const auto& p : params) values.push_back(p.c_str());
+  for (const auto& p : params) values.push_back(p ? p->c_str() : nullptr);
   return (!e.prepares || PQsendPrepare(pg_.get(), name.c_str(), s.sql.c_str(), 0, nullptr) == 1) &&
          PQsendQueryPrepared(pg_.get(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr,
                              nullptr, 0) == 1 &&
@@ -195,12 +199,17 @@ void postgres_connection::take(const PGresult& result) {
   auto& e = sent_.front();
   switch (PQresultStatus(&result)) {
     case PGRES_COMMAND_OK:
-      e.prepares = false;
+      // First the answer to Prepare, if there was one; then, of a statement that returns no rows, its own.
+      if (!std::exchange(e.prepares, false)) {
+        e.answer.what = postgres_answer::outcome::rows;
+        e.answer.touched = std::strtoull(PQcmdTuples(const_cast<PGresult*>(&result)), nullptr, 10);
+      }
       return;
     case PGRES_PIPELINE_ABORTED:
       return;  // the error came before
     case PGRES_TUPLES_OK:
       e.answer.what = postgres_answer::outcome::rows;
+      e.answer.touched = static_cast<std::uint64_t>(PQntuples(&result));
       for (int row = 0; row < PQntuples(&result); ++row) {
         auto& text = e.answer.rows.emplace_back();
         const int column = PQnfields(&result) - 1;

@@ -31,6 +31,8 @@ struct postgres_statement {
   std::string sql;  // parameters are $1, $2 …; the server infers their types
 };
 
+using postgres_params = std::vector<std::optional<std::string>>;  // as text; unset: NULL
+
 struct postgres_answer {
   enum class outcome : std::uint8_t {
     rows,     // `rows`: the last column of each, unset where it is NULL
@@ -40,6 +42,8 @@ struct postgres_answer {
   };
   outcome what = outcome::lost;
   std::vector<std::optional<std::string>> rows;
+  std::uint64_t touched = 0;  // rows, by a statement that writes
+  bool sent = true;           // false: the server never saw the query
   std::string sqlstate;
   std::string message;
 };
@@ -66,7 +70,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   std::string prepared_name(const postgres_statement& s);  // on this connection, at the moment
 
   // Only when up. `s` must outlive the connection.
-  runtime::task<postgres_answer> query(const postgres_statement& s, const std::vector<std::string>& params,
+  runtime::task<postgres_answer> query(const postgres_statement& s, const postgres_params& params,
                                        runtime::steady_time deadline);
 
  private:
@@ -107,7 +111,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   runtime::task<void> read_answers();
   bool watch_socket();
   bool send_settings();
-  bool send(const postgres_statement& s, const std::vector<std::string>& params, exchange& e);
+  bool send(const postgres_statement& s, const postgres_params& params, exchange& e);
   void flush();
   void take(const PGresult& result);
   void finish_front();

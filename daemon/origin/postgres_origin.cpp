@@ -12,6 +12,7 @@
 #include "daemon/core/sql_template.hpp"
 #include "daemon/origin/origin.hpp"
 #include "daemon/origin/postgres_pool.hpp"
+#include "proto/text.hpp"
 
 namespace asidecar::origin {
 namespace {
@@ -124,7 +125,7 @@ class route_queries : public std::enable_shared_from_this<route_queries> {
  private:
   // A load in the queue. Shared by whoever waits and whoever runs it.
   struct waiter {
-    std::vector<std::string> params;
+    postgres_params params;
     steady_time deadline;
     std::unique_ptr<runtime::alarm> bell;
     std::optional<load_outcome> outcome;
@@ -132,7 +133,7 @@ class route_queries : public std::enable_shared_from_this<route_queries> {
   };
   using waiter_ptr = std::shared_ptr<waiter>;
 
-  task<load_outcome> run_single(const std::vector<std::string>& params, steady_time deadline);
+  task<load_outcome> run_single(const postgres_params& params, steady_time deadline);
   using self_ptr = std::shared_ptr<route_queries>;
   task<void> run_alone(self_ptr self, waiter_ptr w);
   task<void> run_batch(self_ptr self, std::vector<waiter_ptr> all);
@@ -154,8 +155,8 @@ class route_queries : public std::enable_shared_from_this<route_queries> {
 };
 
 task<load_outcome> route_queries::load(load_request request) {
-  std::vector<std::string> params;
-  for (const auto position : rules_.positions) params.push_back(request.params.at(position));
+  postgres_params params;
+  for (const auto position : rules_.positions) params.emplace_back(request.params.at(position));
   if (!may_batch_) co_return co_await run_single(params, request.deadline);
   if (running_ < pool_->size() && queue_.empty()) {
     ++running_;
@@ -181,7 +182,7 @@ task<load_outcome> route_queries::load(load_request request) {
 }
 
 // Loads only read, so that another time does no harm.
-task<load_outcome> route_queries::run_single(const std::vector<std::string>& params, steady_time deadline) {
+task<load_outcome> route_queries::run_single(const postgres_params& params, steady_time deadline) {
   auto got = co_await pool_->ask(single_, params, deadline);
   for (int tries = 1; tries < tries_max && worth_another_try(got) && pool_->worker().time->now() < deadline; ++tries)
     got = co_await pool_->ask(single_, params, deadline);
@@ -256,11 +257,12 @@ task<postgres_answer> route_queries::ask_batch(const std::vector<waiter_ptr>& al
   for (const auto& w : all)
     for (std::size_t i = 0; i < arrays.size(); ++i) {
       if (arrays[i].size() > 1) arrays[i].push_back(',');
-      append_element(arrays[i], w->params[i]);
+      append_element(arrays[i], *w->params[i]);
     }
-  for (auto& a : arrays) a.push_back('}');
+  postgres_params params;
+  for (auto& a : arrays) params.emplace_back(a + '}');
   const auto began = time.now();
-  auto got = co_await pool_->ask(*batch_, arrays, deadline);
+  auto got = co_await pool_->ask(*batch_, params, deadline);
   if (got.what == postgres_answer::outcome::rows) learn(std::chrono::duration_cast<microseconds>(time.now() - began), all.size());
   co_return got;
 }
@@ -296,6 +298,53 @@ class postgres_loader final : public engine::loader {
   std::shared_ptr<route_queries> of_;
 };
 
+// What a write is as SQL: with RETURNING (or as a query that calls a function) its first row comes back as JSON.
+class postgres_writer final : public engine::writer {
+ public:
+  postgres_writer(std::shared_ptr<postgres_pool> pool, const core::sql_template& sql, std::string content_type)
+      : pool_(std::move(pool)), params_(sql.params()), content_type_(std::move(content_type)), returns_(sql.returns_rows()), statement_(pool_->keep(as_write(sql))) {}
+
+  const std::vector<std::string>& params() const noexcept override { return params_; }
+
+  task<engine::write_outcome> write(engine::write_request request) override {
+    const auto keep = pool_;
+    auto got = co_await keep->ask(statement_, request.params, request.deadline);
+    // A statement that the server has forgotten, or that did not reach it, has done nothing yet.
+    const auto undone = [](const postgres_answer& a) { return (a.what == postgres_answer::outcome::lost && !a.sent) || a.sqlstate == "26000"; };
+    for (int tries = 1; tries < tries_max && undone(got); ++tries) got = co_await keep->ask(statement_, request.params, request.deadline);
+    engine::written out;
+    if (got.what != postgres_answer::outcome::rows) {
+      const bool answered = got.what == postgres_answer::outcome::refused && !got.sqlstate.empty() && !got.sqlstate.starts_with("57") && !got.sqlstate.starts_with("08");
+      auto error = std::get<load_error>(translate(std::move(got), content_type_));
+      if (answered) co_return std::move(error).said_no();
+      co_return error;
+    }
+    out.touched = returns_ ? !got.rows.empty() : got.touched > 0;
+    if (!returns_ || got.rows.empty() || !got.rows.front()) co_return out;
+    out.body = std::move(*got.rows.front());
+    out.content_type = content_type_;
+    co_return out;
+  }
+
+ private:
+  static postgres_statement as_write(const core::sql_template& sql) {
+    const auto text = sql.text("$");
+    postgres_statement out;
+    out.sql = text;
+    const auto word = core::first_word(text);
+    const bool query = proto::iequals(word, "SELECT") || proto::iequals(word, "VALUES");
+    if (query) out.sql = "SELECT row_to_json(asidecar_w.*)::text FROM (" + text + ") AS asidecar_w LIMIT 1";
+    else if (sql.returns_rows()) out.sql = "WITH asidecar_w AS (" + text + ") SELECT row_to_json(asidecar_w.*)::text FROM asidecar_w LIMIT 1";
+    return out;
+  }
+
+  std::shared_ptr<postgres_pool> pool_;
+  const std::vector<std::string> params_;
+  const std::string content_type_;
+  const bool returns_;
+  const postgres_statement& statement_;
+};
+
 class postgres_origin final : public origin {
  public:
   postgres_origin(runtime::worker& w, const config::origin_settings& settings, std::size_t connections)
@@ -310,6 +359,13 @@ class postgres_origin final : public origin {
     for (const auto& name : r.sql.params()) r.positions.push_back(key.param_index(name).value());
     pool_->allow(route.rules.timeout);
     return std::make_unique<postgres_loader>(std::make_shared<route_queries>(pool_, std::move(r)));
+  }
+  std::unique_ptr<engine::writer> make_writer(const config::route_settings& route, const std::string& statement) override {
+    const auto parsed = core::sql_template::parse(statement);
+    const auto* sql = boost::variant2::get_if<core::sql_template>(&parsed);
+    if (sql == nullptr) throw std::runtime_error("route " + route.name + ": its write does not parse");
+    pool_->allow(route.rules.timeout);
+    return std::make_unique<postgres_writer>(pool_, *sql, route.content_type);
   }
   void stop() override { pool_->stop(); }
 

@@ -49,8 +49,9 @@ bool postgres_pool::connecting() const {
                      [](const auto& c) { return c->current() == postgres_connection::state::connecting; });
 }
 
-task<postgres_answer> postgres_pool::ask(const postgres_statement& s, const std::vector<std::string>& params, steady_time deadline) {
+task<postgres_answer> postgres_pool::ask(const postgres_statement& s, const postgres_params& params, steady_time deadline) {
   postgres_answer answer;
+  answer.sent = false;
   std::unique_ptr<runtime::alarm> bell;
   while (!stopped_) {
     if (const auto c = least_loaded()) co_return co_await c->query(s, params, deadline);
@@ -74,13 +75,13 @@ task<postgres_answer> postgres_pool::ask(const postgres_statement& s, const std:
   co_return answer;
 }
 
-task<postgres_pool::probed> postgres_pool::ask_with_types(const postgres_statement& s, const std::vector<std::string>& params, steady_time deadline) {
+task<postgres_pool::probed> postgres_pool::ask_with_types(const postgres_statement& s, const postgres_params& params, steady_time deadline) {
   probed out;
   const auto c = least_loaded();
   if (!c) co_return out;
   out.answer = co_await c->query(s, params, deadline);
   if (out.answer.what != postgres_answer::outcome::rows) co_return out;
-  const std::vector<std::string> name{c->prepared_name(s)};
+  const postgres_params name{c->prepared_name(s)};
   const auto types = co_await c->query(types_of_prepared_, name, deadline);
   if (types.what != postgres_answer::outcome::rows || types.rows.empty() || !types.rows[0]) co_return out;
   std::string_view names = *types.rows[0];

@@ -24,12 +24,12 @@ class postgres_pool {
   const postgres_statement& keep(postgres_statement s) { return statements_.emplace_back(std::move(s)); }
 
   // Waits for a connection while one is being tried. When all tries failed a moment ago, so does this.
-  runtime::task<postgres_answer> ask(const postgres_statement& s, const std::vector<std::string>& params, runtime::steady_time deadline);
+  runtime::task<postgres_answer> ask(const postgres_statement& s, const postgres_params& params, runtime::steady_time deadline);
   struct probed {
     postgres_answer answer;
     std::vector<std::string> types;  // what the server takes each parameter for; empty when that cannot be said
   };
-  runtime::task<probed> ask_with_types(const postgres_statement& s, const std::vector<std::string>& params, runtime::steady_time deadline);
+  runtime::task<probed> ask_with_types(const postgres_statement& s, const postgres_params& params, runtime::steady_time deadline);
 
  private:
   using connection_ptr = std::shared_ptr<postgres_connection>;

@@ -232,6 +232,7 @@ class sqlite_origin final : public origin {
 
   std::unique_ptr<engine::loader> make_loader(const config::route_settings& route,
                                               const core::key_template& key) override;
+  std::unique_ptr<engine::writer> make_writer(const config::route_settings&, const std::string&) override { return nullptr; }  // opened read-only
   void stop() override { database_.interrupt(); }
 
   task<load_outcome> load(std::shared_ptr<query> q, load_request request) {

@@ -88,6 +88,13 @@ class store final : public l2_store {
   bool keeps_metadata() const noexcept override { return !raw_; }
 
   task<read_outcome> read(item what) override {
+    if (!raw_ && what.tags.empty()) {  // the most frequent call of all
+      connection::call value;
+      connection_->send_words(value, "GET", name_of(what.key));
+      auto got = co_await value.wait();
+      if (!got) co_return read_outcome{};
+      co_return outcome(std::move(*got), {}, what);
+    }
     batch b(*connection_);
     ask_value(b, what);
     if (!what.tags.empty()) b.send(tags_query(what.tags));
@@ -184,6 +191,22 @@ class store final : public l2_store {
     co_await b.all_good();
     if (!done || done->is_error()) co_return core::fill_outcome::down;
     co_return done->integer == 1 ? core::fill_outcome::stored : core::fill_outcome::lock_lost;
+  }
+
+  bool up() const noexcept override { return connection_->up(); }
+
+  task<bool> seize(std::string_view key, std::string_view token) override {
+    const auto name = name_of(key);
+    batch b(*connection_);
+    b.add("SET", proto::lock_name(name), token, "PX", lock_ttl_);
+    b.add("UNLINK", name);
+    publish(b, proto::backplane_message::kind::key, key);
+    const auto locked = co_await b.next();
+    const auto removed = co_await b.next();
+    co_await b.all_good();
+    const bool done = locked && locked->is_ok() && removed && !removed->is_error();
+    if (!done) keep_orphan(key, token);
+    co_return done;
   }
 
   task<inspection> inspect(std::string_view key) override {

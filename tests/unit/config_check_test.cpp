@@ -15,7 +15,7 @@ std::string errors_of(const std::string& text) {
   return out;
 }
 
-const std::string origins = "origins:\n  main: {sqlite: a.db}\n  web: {http: \"http://h\"}\n";  // 3 lines
+const std::string origins = "origins:\n  main: {postgres: \"postgresql://a@h/d\"}\n  web: {http: \"http://h\"}\n";  // 3 lines
 
 // One route whose first line is the 5th.
 std::string with_route(const std::string& route) {

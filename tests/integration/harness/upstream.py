@@ -24,6 +24,7 @@ class Seen:
     target: str
     headers: dict  # names in lower case
     at: float
+    body: bytes = b""
 
 
 class _Server(ThreadingHTTPServer):
@@ -45,7 +46,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         upstream = self.server.upstream
-        reply = upstream._begin(Seen(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, time.monotonic()))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        reply = upstream._begin(Seen(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, time.monotonic(), body))
         try:
             if reply.gate is not None:
                 reply.gate.wait(30)

@@ -1,0 +1,89 @@
+// Writes of the origin, and what they do to the cache.
+//
+// invalidate: the origin first, then the cache. A load that began before is fenced by the deletion of its lock.
+// through: before the origin is written, the writer takes the fill lock from whoever has it and removes the value; afterwards it
+// stores what the origin returned, only if the lock is still its own. If it is not, another writer has come since, and which of
+// the two the origin applied last is not known: the value is removed. So the older of two values never stays.
+#include "daemon/engine/cache.hpp"
+#include "daemon/engine/compose.hpp"
+
+namespace asidecar::engine {
+
+task<cache::write_answer> cache::write(read_request to, writer& by, write_request what, write_strategy how) {
+  write_answer out;
+  if (store_ && !store_->up()) {
+    out.store_down = true;
+    co_return out;
+  }
+  if (how == write_strategy::through && store_) co_return co_await write_through(std::move(to), by, std::move(what));
+  auto outcome = co_await by.write(std::move(what));
+  if (auto* error = std::get_if<load_error>(&outcome)) out.error = std::move(*error);
+  else out.result = std::move(std::get<written>(outcome));
+  // A write whose outcome is not known may have been applied.
+  if (out.error && (out.error->answered || !out.error->asked)) co_return out;
+  const auto removed = co_await invalidate_record(to);
+  out.unconfirmed = !removed;
+  co_return out;
+}
+
+task<cache::write_answer> cache::write_through(read_request to, writer& by, write_request what) {
+  const route& r = *to.to;
+  write_answer out;
+  to.tags = tags_of(to);
+  const auto token = worker_.random->token();
+  const std::vector<std::string> keys{to.key};
+  shared_.forget(keys);
+  tag_stamp tags;
+  if (!to.tags.empty()) {
+    auto versions = co_await store_->tag_versions(item_of(to));
+    if (versions) tags = {proto::hash_tags(to.tags), std::move(*versions)};
+    out.store_down = !versions;
+  }
+  if (!out.store_down) {
+    const bool seized = co_await store_->seize(to.key, token);
+    out.store_down = !seized;
+  }
+  if (out.store_down) co_return out;
+  const std::shared_ptr<runtime::alarm> stop = worker_.time->make_alarm();
+  worker_.tasks.spawn(keep_lock(shared_from_this(), to.key, token, stop));
+  const auto started = worker_.time->now();
+  auto outcome = co_await by.write(std::move(what));
+  stop->ring();
+  const auto took = std::chrono::duration_cast<core::microseconds>(worker_.time->now() - started);
+  if (auto* error = std::get_if<load_error>(&outcome)) out.error = std::move(*error);
+  else out.result = std::move(std::get<written>(outcome));
+  if (out.error && (out.error->answered || !out.error->asked)) {
+    co_await store_->release(to.key, token);
+    shared_.forget(keys);
+    co_return out;
+  }
+  bool kept = false;
+  if (out.result.body) {
+    loaded given;
+    given.body = *out.result.body;
+    given.content_type = out.result.content_type.empty() ? r.content_type : out.result.content_type;
+    if (!store_->keeps_metadata()) given.content_type = r.content_type;
+    const auto now = worker_.time->wall_now();
+    const auto made = compose(given, r.rules, nullptr, now, took, worker_.random->unit(), tags);
+    if (made.storable) {
+      const auto filled = co_await store_->fill(item_of(to), token, made.value, now);
+      kept = filled == core::fill_outcome::stored;
+    }
+  }
+  if (!kept || !r.forward_headers.empty()) {
+    const auto removed = co_await invalidate_record(to);
+    out.unconfirmed = !removed;
+  }
+  shared_.forget(keys);
+  co_return out;
+}
+
+task<cache::count> cache::invalidate_record(const read_request& to) {
+  if (!to.to->forward_headers.empty()) {
+    const auto variants = co_await invalidate_variants(std::vector<std::string>(1, to.key), mode::purge);
+    if (!variants) co_return std::nullopt;
+  }
+  co_return co_await invalidate(std::vector<std::string>(1, to.key), mode::purge);
+}
+
+}  // namespace asidecar::engine
