@@ -212,6 +212,8 @@ class checker {
         !found_.broken(path + ".delete"))
       fail(path, "'write' needs a 'put' or a 'delete'");
     if (origin != nullptr && !origin->sqlite.empty()) fail(path, "an sqlite origin is opened read-only; records need postgres or http");
+    if (r.write->strategy == write_strategy::behind && !s_.store && !found_.broken("store"))
+      fail(path + ".strategy", "behind keeps its journal in Redis: it needs a 'store'");
     if (r.write->strategy == write_strategy::through && r.rows == row_mode::many && !found_.broken(path + ".strategy"))
       fail(path + ".strategy", "through stores the returned row as the value, but this route's value is a list of rows");
     if (params) params->push_back("write.id");

@@ -92,8 +92,8 @@ void describe_origin(option_visitor& v, origin_settings& o) {
 }
 
 void describe_write(option_visitor& v, write_settings& w) {
-  v.choice({"strategy", "invalidate, through or behind."}, w.strategy, {"invalidate", "through", "behind"});
-  v.text({"put", "Statement or request of PUT /v1/records/{key}."}, w.put, anything);
+  v.choice({"strategy", "invalidate: the origin, then the cache is emptied; through: what the origin returned becomes the value; behind: acknowledged once it is in a Redis stream, applied later."}, w.strategy, {"invalidate", "through", "behind"});
+  v.text({"put", "Statement or request of PUT /v1/records/{key}; placeholders: the key's, {body.member}, {write.id}."}, w.put, anything);
   v.text({"delete", "Statement or request of DELETE /v1/records/{key}."}, w.remove, anything);
 }
 
@@ -109,7 +109,7 @@ void describe_route(option_visitor& v, route_settings& r) {
   v.text({"content_type", "Content-Type of values that carry none: SQL results and format: raw."}, r.content_type, check_content_type);
   v.texts({"tags", "Tags of the route's values, with placeholders of the key; POST /v1/invalidate takes them."}, r.tags, anything);
   v.optional_section(
-      {"write", "Enables /v1/records for this route. (Not yet in effect.)"}, r.write.has_value(), [&] { r.write.emplace(); },
+      {"write", "Enables /v1/records for this route."}, r.write.has_value(), [&] { r.write.emplace(); },
       [&](option_visitor& in) { describe_write(in, *r.write); });
   describe_policy(v, r.rules);
 }

@@ -28,6 +28,11 @@ std::string tag_name(std::string_view prefix, std::string_view tag) {
   return std::string(internal_namespace).append("tag:").append(prefix).append(tag);
 }
 
+// One hash tag, so that a script may use all three on Cluster.
+std::string journal_name(std::string_view prefix) { return std::string(internal_namespace).append("{writes:").append(prefix).append("}"); }
+std::string dead_letters_name(std::string_view prefix) { return journal_name(prefix).append(":dead"); }
+std::string journal_lease_name(std::string_view prefix) { return journal_name(prefix).append(":lease"); }
+
 std::string glob_escape(std::string_view text) {
   std::string out;
   for (const char c : text) {

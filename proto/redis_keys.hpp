@@ -23,6 +23,11 @@ std::array<std::string_view, 2> names_of_lock(std::string_view lock) noexcept;
 // Where the version of a tag is kept. `prefix` is that of the values: instances that share values share tags.
 std::string tag_name(std::string_view prefix, std::string_view tag);
 
+// The journal of write-behind, its dead letters, and the lease of who applies it.
+std::string journal_name(std::string_view prefix);
+std::string dead_letters_name(std::string_view prefix);
+std::string journal_lease_name(std::string_view prefix);
+
 // `text` as a glob that matches exactly itself: escapes * ? [ ] \ .
 std::string glob_escape(std::string_view text);
 

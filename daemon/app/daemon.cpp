@@ -13,6 +13,7 @@
 
 #include "config/config.hpp"
 #include "daemon/app/service.hpp"
+#include "daemon/engine/write_behind.hpp"
 #include "daemon/http/admin_api.hpp"
 #include "daemon/http/server.hpp"
 #include "daemon/observe/log.hpp"
@@ -78,6 +79,7 @@ class daemon {
   engine::shared_state shared_;
   std::vector<std::unique_ptr<lane>> lanes_;
   std::shared_ptr<redis::backplane> backplane_;  // null without a store; on the first lane
+  std::shared_ptr<engine::write_behind> behind_;  // likewise
   std::shared_ptr<generation> current_;          // the first lane's thread only
   http::connection_limit data_limit_;
   http::connection_limit admin_limit_{admin_connections_max};
@@ -107,6 +109,8 @@ daemon::daemon(config::settings settings, std::string path)
     log_->event(severity::warn, "the limit of open files is below what listen.max_connections needs");
   listen(settings);
   backplane_ = make_backplane(settings, lanes_.front()->worker, shared_, metrics_, *log_);
+  auto& first = *lanes_.front();
+  behind_ = std::make_shared<engine::write_behind>(first.worker, [&first] { return first.api->current(); }, metrics_.write_behind(), *log_);
   current_ = std::make_shared<generation>(std::move(settings), metrics_);
   metrics_.gauge("asidecar_l1_bytes", "Bytes held in L1.", [this] { return static_cast<double>(shared_.l1.bytes()); });
   metrics_.gauge("asidecar_l1_entries", "Values held in L1.", [this] { return static_cast<double>(shared_.l1.entries()); });
@@ -160,7 +164,7 @@ int daemon::run() {
 // Null when a newer configuration came meanwhile, or the end.
 task<std::shared_ptr<const http::data_service>> daemon::prepare(lane& l, std::shared_ptr<generation> g) {
   l.latest = g;
-  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, metrics_, *log_);
+  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, [behind = behind_] { behind->wake(); }, metrics_, *log_);
   l.use(s);
   if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
   if (l.stopping || l.latest != g) co_return nullptr;
@@ -177,6 +181,7 @@ task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
   if (l.stopping) co_return;
   l.api->serve_with(data);
   l.server->start();
+  if (l.worker.index == 0) behind_->start();
   if (++started_ < lanes_.size()) co_return;
   log_->event(severity::info, "ready", {{"data", g->settings.listen.data.front()}, {"admin", g->settings.listen.admin}});
   if (admin_server_) asio::post(lanes_.front()->worker.executor(), [this] { admin_server_->start(); });
@@ -237,6 +242,7 @@ task<void> daemon::stop_lane(lane& l) {
   const auto deadline = l.worker.time->now() + drain_time;
   const bool first = l.worker.index == 0;
   l.stopping = true;
+  if (first) behind_->stop();
   l.server->drain();
   co_await l.server->drained(deadline);
   if (first && admin_server_) {

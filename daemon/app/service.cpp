@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "daemon/origin/origin.hpp"
+#include "daemon/redis/journal.hpp"
 #include "daemon/redis/store.hpp"
 
 namespace asidecar::app {
@@ -83,7 +84,7 @@ std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, runt
 }
 
 service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     std::shared_ptr<redis::backplane> backplane, observe::metrics& metrics, engine::event_sink& events) {
+                     std::shared_ptr<redis::backplane> backplane, std::function<void()> appended, observe::metrics& metrics, engine::event_sink& events) {
   const auto& s = from.settings;
   service out;
   std::unique_ptr<engine::l2_store> store;
@@ -127,12 +128,20 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     }
     cache->routes.push_back(std::move(route));
   }
+  core::milliseconds longest{0};
+  bool behind = false;
+  for (const auto& r : cache->routes) {
+    behind = behind || r.records.behind;
+    if (r.records.behind) longest = std::max(longest, r.rules.timeout);
+  }
+  if (behind) cache->use_journal(redis::make_journal(out.store, s.store->prefix), longest);
   cache->resources = std::move(resources);
   if (out.store) out.store->start();
   auto data = std::make_shared<http::data_service>();
   data->cache = std::move(cache);
   data->who = from.who;
   if (s.store) data->prefix = s.store->prefix;
+  data->appended = std::move(appended);
   data->plain_values = s.store && s.store->format == config::value_format::raw;
   out.data = std::move(data);
   return out;

@@ -43,6 +43,6 @@ std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, runt
 
 // Throws std::runtime_error when something of the configuration turns out not to work.
 service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     std::shared_ptr<redis::backplane> backplane, observe::metrics& metrics, engine::event_sink& events);
+                     std::shared_ptr<redis::backplane> backplane, std::function<void()> appended, observe::metrics& metrics, engine::event_sink& events);
 
 }  // namespace asidecar::app

@@ -20,6 +20,7 @@
 #include "daemon/engine/l2_store.hpp"
 #include "daemon/engine/shared_state.hpp"
 #include "daemon/engine/stats.hpp"
+#include "daemon/engine/write_journal.hpp"
 #include "daemon/engine/writer.hpp"
 #include "proto/cache_status.hpp"
 
@@ -121,6 +122,25 @@ class cache : public std::enable_shared_from_this<cache> {
   enum class write_strategy : std::uint8_t { invalidate, through };
   task<write_answer> write(read_request to, writer& by, write_request what, write_strategy how);
 
+  // Write-behind: null when no route of this configuration uses it.
+  write_journal* journal() const noexcept { return journal_.get(); }
+  void use_journal(std::unique_ptr<write_journal> journal, core::milliseconds longest_write) {
+    journal_ = std::move(journal);
+    longest_write_ = longest_write;
+  }
+  core::milliseconds longest_write() const noexcept { return longest_write_; }
+  struct applied {
+    enum class outcome : std::uint8_t {
+      done,      // the origin has it, and nothing older is cached
+      refused,   // it never will: no such route, or record, or the origin said no
+      answered,  // the origin failed over it; it may do better another time
+      away,      // the origin, or Redis, could not be asked
+    };
+    outcome what = outcome::away;
+    std::string why;
+  };
+  task<applied> apply(const journaled_write& w);
+
   using mode = l2_store::mode;
   using count = l2_store::count;
   task<bool> put(read_request to, std::string content_type, std::string body);
@@ -164,6 +184,8 @@ class cache : public std::enable_shared_from_this<cache> {
   runtime::worker& worker_;
   shared_state& shared_;
   std::unique_ptr<l2_store> store_;
+  std::unique_ptr<write_journal> journal_;
+  core::milliseconds longest_write_{0};
   cache_times times_;
   event_sink& events_;
 };

@@ -4,6 +4,8 @@
 // through: before the origin is written, the writer takes the fill lock from whoever has it and removes the value; afterwards it
 // stores what the origin returned, only if the lock is still its own. If it is not, another writer has come since, and which of
 // the two the origin applied last is not known: the value is removed. So the older of two values never stays.
+#include <algorithm>
+
 #include "daemon/engine/cache.hpp"
 #include "daemon/engine/compose.hpp"
 
@@ -84,6 +86,50 @@ task<cache::count> cache::invalidate_record(const read_request& to) {
     if (!variants) co_return std::nullopt;
   }
   co_return co_await invalidate(std::vector<std::string>(1, to.key), mode::purge);
+}
+
+task<cache::applied> cache::apply(const journaled_write& w) {
+  applied out;
+  out.what = applied::outcome::refused;
+  const auto r = std::find_if(routes.begin(), routes.end(), [&](const route& one) { return one.name == w.route; });
+  auto* by = r == routes.end() ? nullptr : w.removes ? r->records.remove.get() : r->records.put.get();
+  if (by == nullptr) {
+    out.why = "there is no such route any more, or it cannot be written";
+    co_return out;
+  }
+  write_request what;
+  for (const auto& name : by->params()) {
+    const auto at = std::find_if(w.params.begin(), w.params.end(), [&](const auto& p) { return p.first == name; });
+    if (at != w.params.end()) {
+      what.params.push_back(at->second);
+    } else if (name == "write.id") {
+      what.params.emplace_back(w.id);
+    } else {
+      out.why = "the statement has changed: there is no value for {" + name + "}";
+      co_return out;
+    }
+  }
+  what.body = w.body;
+  what.content_type = w.content_type;
+  what.deadline = worker_.time->now() + r->rules.timeout;
+  read_request to;
+  to.to = &*r;
+  to.key = w.key;
+  const auto outcome = co_await by->write(std::move(what));
+  if (const auto* error = std::get_if<load_error>(&outcome)) {
+    out.why = error->detail;
+    if (error->may_pass) out.what = applied::outcome::answered;
+    else out.what = error->answered || error->what == load_error::kind::bad_key ? applied::outcome::refused : applied::outcome::away;
+    co_return out;
+  }
+  if (!std::get<written>(outcome).touched) {
+    out.why = "there is no such record";
+    co_return out;
+  }
+  const auto removed = co_await invalidate_record(to);
+  out.what = removed ? applied::outcome::done : applied::outcome::away;
+  if (!removed) out.why = "Redis did not confirm the invalidation";
+  co_return out;
 }
 
 }  // namespace asidecar::engine

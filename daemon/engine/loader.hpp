@@ -56,6 +56,7 @@ struct load_error {
   bool origins_fault = true;  // counts for its circuit breaker, and is worth a retry; false: only this key's load is bad
   bool asked = true;          // false: the origin was not even called, so nothing is known of it
   bool answered = false;      // the origin itself said no: a write has changed nothing
+  bool may_pass = false;      // of a write: the origin failed over it, and may do better another time
 
   static load_error failed(std::string detail) { return {kind::failed, std::move(detail)}; }
   static load_error refused(std::string detail) { return {kind::failed, std::move(detail), std::chrono::seconds(1), false, true, true}; }

@@ -21,6 +21,14 @@ struct route_stats {
   runtime::counter lock_waits;  // flights that found the fill lock held by another instance
 };
 
+// Write-behind, of this process.
+struct write_behind_stats {
+  std::atomic<std::uint64_t> pending{0};  // entries of the journal, as last seen
+  runtime::counter applied;
+  runtime::counter retries;
+  runtime::counter dead;  // letters
+};
+
 // The Redis connection of one thread.
 struct store_stats {
   std::atomic<int> up{0};       // connections, of which there are two for a moment at a reload

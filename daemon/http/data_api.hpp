@@ -15,6 +15,7 @@ struct data_service {
   std::shared_ptr<engine::cache> cache;
   std::shared_ptr<const admission> who;
   std::string prefix;  // of Redis names; empty without a store
+  std::function<void()> appended;  // called after each write-behind
   bool plain_values = false;  // format: raw. Other apps name the values too, so keys are taken as they are spelled
 };
 
@@ -30,6 +31,7 @@ class data_api final : public request_handler {
 
   // For the admin API: what each tier holds of the key behind `path` in the target.
   task<answer> explain(const request& r, std::string_view path);
+  std::shared_ptr<engine::cache> current() const { return service_ ? service_->cache : nullptr; }
 
  private:
   using service_ptr = std::shared_ptr<const data_service>;
@@ -51,6 +53,7 @@ class data_api final : public request_handler {
   static std::optional<answer> bind_params(const found_route& found, const engine::writer& by, std::string_view body, std::string_view write_id,
                                            std::vector<std::optional<std::string>>& out);
   task<answer> write_record(service_ptr s, const request& r);
+  task<answer> write_behind(service_ptr s, const found_route& found, const engine::writer& by, engine::write_request what, bool removes, std::string key);
   static answer error_answer(const engine::load_error& e);
   task<answer> mget(service_ptr s, const request& r);
   task<answer> invalidate(service_ptr s, const request& r);

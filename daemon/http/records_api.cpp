@@ -10,6 +10,7 @@ namespace {
 
 namespace problems = proto::problems;
 constexpr std::string_view body_prefix = "body.";
+constexpr std::string_view write_id_param = "write.id";
 
 // The member that "body.a.b" names; null when there is none.
 const boost::json::value* member_of(const boost::json::value& body, std::string_view path) {
@@ -96,6 +97,7 @@ task<answer> data_api::write_record(service_ptr s, const request& r) {
   what.deadline = worker_.time->now() + found.route->rules.timeout;
   auto to = read_request_for(found, r.head);
   to.key = to.key.substr(0, to.key.find('\0'));
+  if (records.behind) co_return co_await write_behind(s, found, *by, std::move(what), method == proto::http_method::delete_, std::move(to.key));
   using strategy = engine::cache::write_strategy;
   const auto how = records.through && method == proto::http_method::put ? strategy::through : strategy::invalidate;
   const auto done = co_await s->cache->write(std::move(to), *by, std::move(what), how);
@@ -111,6 +113,31 @@ task<answer> data_api::write_record(service_ptr s, const request& r) {
   answer a;
   a.add("Content-Type", done.result.content_type.empty() ? "application/json" : done.result.content_type);
   a.text = *done.result.body;
+  co_return a;
+}
+
+// Acknowledged once it is in the journal; whoever holds the lease applies it.
+task<answer> data_api::write_behind(service_ptr s, const found_route& found, const engine::writer& by, engine::write_request what,
+                                    bool removes, std::string key) {
+  engine::journaled_write w;
+  w.route = found.route->name;
+  w.removes = removes;
+  w.key = std::move(key);
+  w.content_type = what.content_type;
+  w.body = std::move(what.body);
+  for (std::size_t i = 0; i < by.params().size(); ++i)
+    if (by.params()[i] != write_id_param) w.params.emplace_back(by.params()[i], what.params[i]);
+  const auto done = co_await s->cache->journal()->append(w);
+  using state = engine::write_journal::append_state;
+  if (done.state == state::down) co_return store_is_down();
+  if (done.state == state::full) {
+    auto a = problem(problems::overloaded, "too many writes wait for the origin");
+    a.add("Retry-After", "1");
+    co_return a;
+  }
+  if (s->appended) s->appended();
+  auto a = json("{\"id\":\"" + done.id + "\"}");
+  a.status = 202;
   co_return a;
 }
 

@@ -141,6 +141,12 @@ std::string metrics::prometheus_text() const {
     out.gauge(out.family("asidecar_backplane_up", "1 when this instance hears what others publish.", MetricType::Gauge), {}, backplane_.up > 0 ? 1 : 0);
     out.counter(out.family("asidecar_backplane_reconnects_total", "Connection attempts after the first.", MetricType::Counter), {}, static_cast<double>(backplane_.reconnects.value()));
   }
+  if (has_store_) {
+    out.gauge(out.family("asidecar_write_behind_pending", "Journaled writes that are not yet applied, in the fleet.", MetricType::Gauge), {}, static_cast<double>(behind_.pending.load()));
+    out.counter(out.family("asidecar_write_behind_applied_total", "Journaled writes applied by this instance.", MetricType::Counter), {}, static_cast<double>(behind_.applied.value()));
+    out.counter(out.family("asidecar_write_behind_retries_total", "Attempts after the first.", MetricType::Counter), {}, static_cast<double>(behind_.retries.value()));
+    out.counter(out.family("asidecar_write_behind_dead_letters_total", "Journaled writes given up, with the reason, to the stream of dead letters.", MetricType::Counter), {}, static_cast<double>(behind_.dead.value()));
+  }
   out.counter(out.family("asidecar_connections_accepted_total", "Client connections accepted.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.accepted.value(); }));
   out.counter(out.family("asidecar_connections_refused_total", "Client connections over the limit.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.refused.value(); }));
   out.counter(out.family("asidecar_bad_requests_total", "Requests refused by the framing gate.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.bad_requests.value(); }));

@@ -31,6 +31,7 @@ class metrics {
   std::shared_ptr<engine::origin_stats> origin(const std::string& name);
   engine::store_stats& store(std::size_t worker) { return stores_[worker]; }
   engine::store_stats& backplane() { return backplane_; }
+  engine::write_behind_stats& write_behind() { return behind_; }
   server_stats& server(std::size_t worker) { return servers_[worker]; }
 
   // Gauges that something else knows.
@@ -61,6 +62,7 @@ class metrics {
   std::vector<server_stats> servers_;
   std::vector<engine::store_stats> stores_;
   engine::store_stats backplane_;
+  engine::write_behind_stats behind_;
   std::atomic<bool> has_store_{false};
   mutable std::mutex mutex_;  // guards the maps below, not the counters in them
   std::map<std::string, std::vector<std::unique_ptr<engine::route_stats>>> routes_;

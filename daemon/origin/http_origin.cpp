@@ -212,7 +212,12 @@ task<engine::write_outcome> http_writer::write(engine::write_request request) {
   if (r.status == 404 || r.status == 410) co_return out;
   const auto said = "HTTP " + std::to_string(r.status);
   if (r.status / 100 == 4 && r.status != 429) co_return load_error::refused(said);
-  if (r.status / 100 != 2) co_return load_error::failed(said);
+  if (r.status / 100 != 2) {
+    // It may have done something before it failed, so `answered` is not said of it to those who would keep the value.
+    auto error = load_error::failed(said);
+    error.may_pass = true;
+    co_return error;
+  }
   out.touched = true;
   if (r.status == 204 || r.body.empty()) co_return out;
   if (const auto* type = r.find("content-type")) out.content_type = *type;

@@ -314,9 +314,13 @@ class postgres_writer final : public engine::writer {
     for (int tries = 1; tries < tries_max && undone(got); ++tries) got = co_await keep->ask(statement_, request.params, request.deadline);
     engine::written out;
     if (got.what != postgres_answer::outcome::rows) {
+      const auto code = got.sqlstate;
       const bool answered = got.what == postgres_answer::outcome::refused && !got.sqlstate.empty() && !got.sqlstate.starts_with("57") && !got.sqlstate.starts_with("08");
       auto error = std::get<load_error>(translate(std::move(got), content_type_));
-      if (answered) co_return std::move(error).said_no();
+      // Rolled back: nothing was written. What lost against another transaction, or lacked resources, may pass another time.
+      if (answered) error = std::move(error).said_no();
+      const std::string_view state = code;
+      error.may_pass = state.starts_with("40") || state.starts_with("53") || state.starts_with("55");
       co_return error;
     }
     out.touched = returns_ ? !got.rows.empty() : got.touched > 0;

@@ -1,0 +1,123 @@
+#include "daemon/redis/journal.hpp"
+
+#include "proto/redis_keys.hpp"
+
+namespace asidecar::redis {
+namespace {
+
+using engine::journaled_write;
+
+constexpr std::string_view entries_max = "100000";  // beyond this many that are not yet applied, writes are refused
+constexpr std::string_view dead_max = "10000";      // the oldest dead letters give way
+
+// KEYS: stream. ARGV: most, then fields and values.
+constexpr std::string_view append_script =
+    "if redis.call('XLEN',KEYS[1])>=tonumber(ARGV[1]) then return '' end "
+    "return redis.call('XADD',KEYS[1],'*',unpack(ARGV,2))";
+// KEYS: lease, stream. ARGV: token, id.
+constexpr std::string_view done_script =
+    "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
+// KEYS: lease, stream, dead letters. ARGV: token, id, most, then fields and values.
+constexpr std::string_view bury_script =
+    "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
+    "redis.call('XADD',KEYS[3],'MAXLEN','~',ARGV[3],'*',unpack(ARGV,4)) redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
+constexpr std::string_view renew_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 0";
+constexpr std::string_view release_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
+
+// A parameter's field is its name behind one of these.
+constexpr std::string_view text_param = "p:";
+constexpr std::string_view null_param = "n:";
+
+std::vector<std::string> fields_of(const journaled_write& w) {
+  std::vector<std::string> out{"route", w.route, "op", w.removes ? "delete" : "put", "key", w.key, "type", w.content_type, "body", w.body};
+  for (const auto& [name, value] : w.params) {
+    out.push_back(std::string(value ? text_param : null_param).append(name));
+    out.push_back(value.value_or(std::string()));
+  }
+  return out;
+}
+
+journaled_write entry_of(const proto::resp_value& reply) {
+  journaled_write out;
+  if (reply.elements.size() != 2) return out;
+  out.id = reply.elements[0].text;
+  const auto& fields = reply.elements[1].elements;
+  for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
+    const std::string_view name = fields[i].text;
+    const auto& value = fields[i + 1].text;
+    if (name == "route") out.route = value;
+    else if (name == "op") out.removes = value == "delete";
+    else if (name == "key") out.key = value;
+    else if (name == "type") out.content_type = value;
+    else if (name == "body") out.body = value;
+    else if (name.starts_with(text_param)) out.params.emplace_back(name.substr(text_param.size()), value);
+    else if (name.starts_with(null_param)) out.params.emplace_back(name.substr(null_param.size()), std::nullopt);
+  }
+  return out;
+}
+
+class journal final : public engine::write_journal {
+ public:
+  journal(std::shared_ptr<connection> c, const std::string& prefix)
+      : connection_(std::move(c)), stream_(proto::journal_name(prefix)), dead_(proto::dead_letters_name(prefix)), lease_(proto::journal_lease_name(prefix)) {}
+
+  task<appended> append(const journaled_write& w) override {
+    auto words = words_of("EVAL", append_script, "1", stream_, entries_max);
+    for (auto& field : fields_of(w)) words.push_back(std::move(field));
+    const auto done = co_await connection_->run(std::move(words));
+    appended out;
+    if (!done || done->type != proto::resp_value::kind::bulk) co_return out;
+    out.state = done->text.empty() ? append_state::full : append_state::appended;
+    out.id = done->text;
+    co_return out;
+  }
+
+  task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most) override {
+    const auto got = co_await connection_->run(words_of("XRANGE", stream_, "-", "+", "COUNT", std::to_string(most)));
+    if (!got || got->type != proto::resp_value::kind::array) co_return std::nullopt;
+    std::vector<journaled_write> out;
+    for (const auto& entry : got->elements) out.push_back(entry_of(entry));
+    co_return out;
+  }
+
+  task<std::optional<std::uint64_t>> length() override {
+    const auto got = co_await connection_->run(words_of("XLEN", stream_));
+    if (!got || got->is_error()) co_return std::nullopt;
+    co_return static_cast<std::uint64_t>(got->integer);
+  }
+
+  task<bool> take_lease(std::string_view token, std::chrono::milliseconds ttl) override {
+    const auto got = co_await connection_->run(words_of("SET", lease_, token, "NX", "PX", std::to_string(ttl.count())));
+    co_return got && got->is_ok();
+  }
+  task<bool> renew_lease(std::string_view token, std::chrono::milliseconds ttl) override {
+    co_return succeeded(co_await connection_->run(words_of("EVAL", renew_script, "1", lease_, token, std::to_string(ttl.count()))));
+  }
+  task<void> release_lease(std::string_view token) override { co_await connection_->run(words_of("EVAL", release_script, "1", lease_, token)); }
+
+  task<bool> done(std::string_view token, std::string_view id) override {
+    co_return succeeded(co_await connection_->run(words_of("EVAL", done_script, "2", lease_, stream_, token, id)));
+  }
+
+  task<bool> bury(std::string_view token, const journaled_write& w, std::string_view reason) override {
+    auto words = words_of("EVAL", bury_script, "3", lease_, stream_, dead_, token, w.id, dead_max, "id", w.id, "reason", reason);
+    for (auto& field : fields_of(w)) words.push_back(std::move(field));
+    co_return succeeded(co_await connection_->run(std::move(words)));
+  }
+
+ private:
+  static bool succeeded(const reply& r) { return r && !r->is_error() && r->integer == 1; }
+
+  std::shared_ptr<connection> connection_;
+  const std::string stream_;
+  const std::string dead_;
+  const std::string lease_;
+};
+
+}  // namespace
+
+std::unique_ptr<engine::write_journal> make_journal(std::shared_ptr<connection> c, const std::string& prefix) {
+  return std::make_unique<journal>(std::move(c), prefix);
+}
+
+}  // namespace asidecar::redis
