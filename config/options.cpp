@@ -150,7 +150,7 @@ void describe(option_visitor& v, settings& s) {
   route_settings route;
   route.rules = s.defaults;
   v.list({"routes", "Tried in order; the first whose key template matches the whole key wins."}, elements_of(s.routes, route, describe_route));
-  v.list({"warm", "Queries whose keys are loaded ahead. (Not yet in effect.)"}, elements_of<warm_settings>(s.warm, {}, describe_warm));
+  v.list({"warm", "Queries whose rows name keys that are loaded ahead, by one instance at a time."}, elements_of<warm_settings>(s.warm, {}, describe_warm));
   v.section({"log", "Logging, to stderr."}, [&](option_visitor& in) {
     in.choice({"level", "Least severe level that is written."}, s.log.level, {"trace", "debug", "info", "warn", "error"});
     in.choice({"format", "text, or one JSON object per line."}, s.log.format, {"text", "json"});

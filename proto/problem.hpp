@@ -22,6 +22,7 @@ inline constexpr problem_type forbidden{403, "forbidden", "Forbidden"};
 inline constexpr problem_type not_found{404, "not-found", "Not Found"};
 inline constexpr problem_type no_route{404, "no-route", "No Route"};
 inline constexpr problem_type no_record{404, "no-record", "No Record"};
+inline constexpr problem_type conflict{409, "conflict", "Conflict"};
 inline constexpr problem_type method_not_allowed{405, "method-not-allowed", "Method Not Allowed"};
 inline constexpr problem_type timeout{408, "request-timeout", "Request Timeout"};
 inline constexpr problem_type length_required{411, "length-required", "Length Required"};

@@ -33,6 +33,10 @@ std::string journal_name(std::string_view prefix) { return std::string(internal_
 std::string dead_letters_name(std::string_view prefix) { return journal_name(prefix).append(":dead"); }
 std::string journal_lease_name(std::string_view prefix) { return journal_name(prefix).append(":lease"); }
 
+std::string warm_lease_name(std::string_view prefix, std::string_view warm) {
+  return std::string(internal_namespace).append("{warm:").append(prefix).append(warm).append("}:lease");
+}
+
 std::string glob_escape(std::string_view text) {
   std::string out;
   for (const char c : text) {

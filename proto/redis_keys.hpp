@@ -28,6 +28,9 @@ std::string journal_name(std::string_view prefix);
 std::string dead_letters_name(std::string_view prefix);
 std::string journal_lease_name(std::string_view prefix);
 
+// The lease of who runs a warm-up.
+std::string warm_lease_name(std::string_view prefix, std::string_view warm);
+
 // `text` as a glob that matches exactly itself: escapes * ? [ ] \ .
 std::string glob_escape(std::string_view text);
 

@@ -68,8 +68,10 @@ class daemon {
   void stop();
   static const char* fixed_at_start(const config::settings& now, const config::settings& wanted);
 
-  task<std::shared_ptr<const http::data_service>> prepare(lane& l, std::shared_ptr<generation> g);
+  task<std::optional<service>> prepare(lane& l, std::shared_ptr<generation> g);
+  void serve(lane& l, service s, bool at_startup);
   task<void> start_lane(lane& l, std::shared_ptr<generation> g);
+  task<http::answer> run_warmup(std::string name);
   task<void> switch_lane(lane& l, std::shared_ptr<generation> g);
   task<void> stop_lane(lane& l);
 
@@ -80,6 +82,7 @@ class daemon {
   std::vector<std::unique_ptr<lane>> lanes_;
   std::shared_ptr<redis::backplane> backplane_;  // null without a store; on the first lane
   std::shared_ptr<engine::write_behind> behind_;  // likewise
+  std::vector<std::shared_ptr<warmup>> warm_;     // likewise, of the configuration at work
   std::shared_ptr<generation> current_;          // the first lane's thread only
   http::connection_limit data_limit_;
   http::connection_limit admin_limit_{admin_connections_max};
@@ -136,7 +139,11 @@ void daemon::listen(const config::settings& s) {
 
 void daemon::make_admin() {
   http::admin_api::sources from;
-  from.ready = [this] { return started_ == lanes_.size() && !stopping_; };
+  from.ready = [this] {
+    const bool warm = std::none_of(warm_.begin(), warm_.end(), [](const auto& w) { return w->holds_up_readiness(); });
+    return started_ == lanes_.size() && !stopping_ && warm;
+  };
+  from.warm = [this](std::string name) { return run_warmup(std::move(name)); };
   from.prometheus = [this] { return metrics_.prometheus_text(); };
   from.cache_metrics = [this] { return metrics_.cache_json(); };
   from.reset_cache_metrics = [this] { metrics_.reset_cache(); };
@@ -161,30 +168,53 @@ int daemon::run() {
   return 0;
 }
 
-// Null when a newer configuration came meanwhile, or the end.
-task<std::shared_ptr<const http::data_service>> daemon::prepare(lane& l, std::shared_ptr<generation> g) {
+// Nothing when a newer configuration came meanwhile, or the end.
+task<std::optional<service>> daemon::prepare(lane& l, std::shared_ptr<generation> g) {
   l.latest = g;
-  const auto s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, [behind = behind_] { behind->wake(); }, metrics_, *log_);
-  l.use(s);
-  if (s.store) co_await s.store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
-  if (l.stopping || l.latest != g) co_return nullptr;
-  co_return s.data;
+  std::optional<service> s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, [behind = behind_] { behind->wake(); }, metrics_, *log_);
+  l.use(*s);
+  if (s->store) co_await s->store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
+  if (l.stopping || l.latest != g) s.reset();
+  co_return s;
+}
+
+void daemon::serve(lane& l, service s, bool at_startup) {
+  l.api->serve_with(s.data);
+  if (l.worker.index != 0) return;
+  for (auto& w : warm_) w->stop();
+  warm_.clear();
+  for (auto& parts : s.warm) {
+    warm_.push_back(std::make_shared<warmup>(l.worker, std::move(parts), [api = l.api.get()] { return api->service(); }, *l.api, *log_));
+    warm_.back()->start(at_startup);
+  }
 }
 
 task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
   if (backplane_ && l.worker.index == 0) backplane_->start();
-  std::shared_ptr<const http::data_service> data;
-  while (!data && !l.stopping) {
-    data = co_await prepare(l, g);
+  std::optional<service> s;
+  while (!s && !l.stopping) {
+    s = co_await prepare(l, g);
     g = l.latest;  // a reload came in between
   }
   if (l.stopping) co_return;
-  l.api->serve_with(data);
+  serve(l, std::move(*s), true);
   l.server->start();
   if (l.worker.index == 0) behind_->start();
   if (++started_ < lanes_.size()) co_return;
   log_->event(severity::info, "ready", {{"data", g->settings.listen.data.front()}, {"admin", g->settings.listen.admin}});
   if (admin_server_) asio::post(lanes_.front()->worker.executor(), [this] { admin_server_->start(); });
+}
+
+// Its outcome as an answer of the admin API.
+task<http::answer> daemon::run_warmup(std::string name) {
+  const auto at = std::find_if(warm_.begin(), warm_.end(), [&](const auto& w) { return w->name() == name; });
+  if (at == warm_.end()) co_return http::problem(proto::problems::not_found, "there is no warm-up of that name");
+  const auto w = *at;
+  const auto r = co_await w->run();
+  using outcome = warmup::result::outcome;
+  if (r.what == outcome::busy) co_return http::problem(proto::problems::conflict, "it is running already, here or in another instance");
+  if (r.what == outcome::failed) co_return http::problem(proto::problems::bad_request, "the warm-up could not run: " + (r.why.starts_with("the query") ? r.why : std::string("its query failed; the log says why")));
+  co_return http::json("{\"keys\":" + std::to_string(r.keys) + ",\"warmed\":" + std::to_string(r.warmed) + ",\"failed\":" + std::to_string(r.failed) + "}");
 }
 
 void daemon::wait_for_signal() {
@@ -227,8 +257,8 @@ void daemon::reload() {
 }
 
 task<void> daemon::switch_lane(lane& l, std::shared_ptr<generation> g) {
-  const auto data = co_await prepare(l, g);
-  if (data) l.api->serve_with(data);
+  auto s = co_await prepare(l, g);
+  if (s) serve(l, std::move(*s), false);
 }
 
 void daemon::stop() {
@@ -242,7 +272,10 @@ task<void> daemon::stop_lane(lane& l) {
   const auto deadline = l.worker.time->now() + drain_time;
   const bool first = l.worker.index == 0;
   l.stopping = true;
-  if (first) behind_->stop();
+  if (first) {
+    behind_->stop();
+    for (auto& w : warm_) w->stop();
+  }
   l.server->drain();
   co_await l.server->drained(deadline);
   if (first && admin_server_) {

@@ -6,6 +6,7 @@
 #include "daemon/origin/origin.hpp"
 #include "daemon/redis/journal.hpp"
 #include "daemon/redis/store.hpp"
+#include "proto/redis_keys.hpp"
 
 namespace asidecar::app {
 namespace {
@@ -67,6 +68,22 @@ engine::route make_route(const config::route_settings& r) {
     for (const auto& name : made.text.params()) made.positions.push_back(out.key.param_index(name).value());
     out.tags.push_back(std::move(made));
   }
+  return out;
+}
+
+// Its query is a route of its own, as it were: one without a key, whose value is the list of rows.
+warmup::parts make_warm(const config::warm_settings& w, const config::settings& s, runtime::worker& worker, const generation& from, origin::origin& o,
+                        const std::shared_ptr<redis::connection>& store, observe::metrics& metrics) {
+  config::route_settings query;
+  query.name = w.name;
+  query.load = w.query;
+  query.rows = config::row_mode::many;
+  query.rules.timeout = std::chrono::minutes(1);
+  auto none = core::key_template::parse("warm");
+  auto key = core::key_template::parse(w.key);
+  warmup::parts out{w, std::move(boost::variant2::get<0>(key)), nullptr, nullptr, &metrics.warm(w.name)};
+  out.query = origin::guarded(from.guards.at(w.origin), worker, o.make_loader(query, boost::variant2::get<0>(none)));
+  if (store) out.lease = std::make_unique<redis::lease>(store, proto::warm_lease_name(s.store->prefix, w.name));
   return out;
 }
 
@@ -135,6 +152,8 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     if (r.records.behind) longest = std::max(longest, r.rules.timeout);
   }
   if (behind) cache->use_journal(redis::make_journal(out.store, s.store->prefix), longest);
+  if (worker.index == 0)
+    for (const auto& w : s.warm) out.warm.push_back(make_warm(w, s, worker, from, *origins.at(w.origin), out.store, metrics));
   cache->resources = std::move(resources);
   if (out.store) out.store->start();
   auto data = std::make_shared<http::data_service>();

@@ -185,6 +185,12 @@ bool key_template::covers(const key_template& later) const {
   return reach[symbols.size()];
 }
 
+std::string key_template::format(const std::vector<std::string>& values) const {
+  std::string out;
+  for (const auto& s : segments_) out.append(s.literal.empty() ? values.at(s.param) : s.literal);
+  return out;
+}
+
 std::optional<std::string> key_template::respelled(const captures& values) const {
   bool differs = false;
   std::string out;

@@ -49,6 +49,9 @@ class key_template {
   // True when every key that `later` matches is matched by this one. Sound; may miss exotic cases.
   bool covers(const key_template& later) const;
 
+  // The key made of these values, one per placeholder in order.
+  std::string format(const std::vector<std::string>& values) const;
+
   // The one spelling of the key that captured these values: integers without needless zeros or sign, UUIDs in lower case.
   // Unset when the key is spelled so already. Thus "user:7" and "user:007" are one cached value.
   std::optional<std::string> respelled(const captures& values) const;

@@ -21,6 +21,14 @@ struct route_stats {
   runtime::counter lock_waits;  // flights that found the fill lock held by another instance
 };
 
+// One warm-up, in this process.
+struct warm_stats {
+  runtime::counter runs;
+  runtime::counter warmed;  // keys
+  runtime::counter failed;
+  std::atomic<bool> running{false};
+};
+
 // Write-behind, of this process.
 struct write_behind_stats {
   std::atomic<std::uint64_t> pending{0};  // entries of the journal, as last seen

@@ -7,6 +7,7 @@ namespace problems = proto::problems;
 using proto::http_method;
 
 constexpr std::string_view explain_path = "/v1/explain/";
+constexpr std::string_view warm_path = "/v1/warm/";
 
 answer text(std::string_view type, std::string body) {
   answer a;
@@ -38,8 +39,13 @@ task<answer> admin_api::handle(const request& r) {
     if (!reads) co_return not_allowed("GET, HEAD");
     co_return co_await from_.explain(r, explain_path);
   }
+  if (path.starts_with(warm_path)) {
+    if (r.head.method != http_method::post) co_return not_allowed("POST");
+    std::string name(path.substr(warm_path.size()));
+    co_return co_await from_.warm(std::move(name));
+  }
   const bool known = path == "/livez" || path == "/readyz" || path == "/metrics" || path == "/metrics/cache" || path == "/config";
-  if (!known) co_return problem(problems::not_found, "no such path; see /livez, /readyz, /metrics, /metrics/cache, /config and /v1/explain/{key}");
+  if (!known) co_return problem(problems::not_found, "no such path; see /livez, /readyz, /metrics, /metrics/cache, /config, /v1/explain/{key} and /v1/warm/{name}");
   if (!reads) co_return not_allowed("GET, HEAD");
   if (path == "/livez") co_return text("text/plain", "ok\n");
   if (path == "/readyz") {

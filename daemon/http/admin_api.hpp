@@ -19,6 +19,7 @@ class admin_api final : public request_handler {
     std::function<void()> reset_cache_metrics;
     std::function<std::string()> configuration;  // redacted
     std::function<std::shared_ptr<const admission>()> who;
+    std::function<task<answer>(std::string name)> warm;
     std::function<task<answer>(const request&, std::string_view path)> explain;
   };
   explicit admin_api(sources from) : from_(std::move(from)) {}

@@ -106,6 +106,12 @@ engine::read_request data_api::read_request_for(const found_route& found, const 
   return out;
 }
 
+std::optional<engine::read_request> data_api::request_for(const data_service& s, std::string_view key) const {
+  const auto found = find_route(s, key);
+  if (found.problem) return std::nullopt;
+  return read_request_for(found, proto::request_head());
+}
+
 bool data_api::answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) {
   const auto& head = r.head;
   const bool reads = head.method == http_method::get || head.method == http_method::head;

@@ -31,6 +31,9 @@ class data_api final : public request_handler {
 
   // For the admin API: what each tier holds of the key behind `path` in the target.
   task<answer> explain(const request& r, std::string_view path);
+  // A read of `key`, as a GET without header fields would be; nullopt for a key without a route.
+  std::optional<engine::read_request> request_for(const data_service& s, std::string_view key) const;
+  std::shared_ptr<const data_service> service() const { return service_; }
   std::shared_ptr<engine::cache> current() const { return service_ ? service_->cache : nullptr; }
 
  private:

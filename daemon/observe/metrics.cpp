@@ -90,6 +90,13 @@ std::shared_ptr<engine::origin_stats> metrics::origin(const std::string& name) {
   return slot;
 }
 
+engine::warm_stats& metrics::warm(const std::string& name) {
+  const std::lock_guard hold(mutex_);
+  auto& slot = warms_[name];
+  if (!slot) slot = std::make_unique<engine::warm_stats>();
+  return *slot;
+}
+
 void metrics::gauge(std::string name, std::string help, std::function<double()> read) {
   const std::lock_guard hold(mutex_);
   gauges_.push_back({std::move(name), std::move(help), std::move(read)});
@@ -146,6 +153,17 @@ std::string metrics::prometheus_text() const {
     out.counter(out.family("asidecar_write_behind_applied_total", "Journaled writes applied by this instance.", MetricType::Counter), {}, static_cast<double>(behind_.applied.value()));
     out.counter(out.family("asidecar_write_behind_retries_total", "Attempts after the first.", MetricType::Counter), {}, static_cast<double>(behind_.retries.value()));
     out.counter(out.family("asidecar_write_behind_dead_letters_total", "Journaled writes given up, with the reason, to the stream of dead letters.", MetricType::Counter), {}, static_cast<double>(behind_.dead.value()));
+  }
+  if (!warms_.empty()) {
+    auto& runs = out.family("asidecar_warm_runs_total", "Warm-ups that ran to their end in this instance.", MetricType::Counter);
+    auto& keys = out.family("asidecar_warm_keys_total", "Keys of warm-ups, by result.", MetricType::Counter);
+    auto& running = out.family("asidecar_warm_running", "1 while it runs in this instance.", MetricType::Gauge);
+    for (const auto& [name, s] : warms_) {
+      out.counter(runs, {{"warm", name}}, static_cast<double>(s->runs.value()));
+      out.counter(keys, {{"warm", name}, {"result", "warmed"}}, static_cast<double>(s->warmed.value()));
+      out.counter(keys, {{"warm", name}, {"result", "failed"}}, static_cast<double>(s->failed.value()));
+      out.gauge(running, {{"warm", name}}, s->running ? 1 : 0);
+    }
   }
   out.counter(out.family("asidecar_connections_accepted_total", "Client connections accepted.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.accepted.value(); }));
   out.counter(out.family("asidecar_connections_refused_total", "Client connections over the limit.", MetricType::Counter), {}, sum_of(servers_, [](const auto& s) { return s.refused.value(); }));

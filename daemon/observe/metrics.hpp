@@ -32,6 +32,7 @@ class metrics {
   engine::store_stats& store(std::size_t worker) { return stores_[worker]; }
   engine::store_stats& backplane() { return backplane_; }
   engine::write_behind_stats& write_behind() { return behind_; }
+  engine::warm_stats& warm(const std::string& name);
   server_stats& server(std::size_t worker) { return servers_[worker]; }
 
   // Gauges that something else knows.
@@ -67,6 +68,7 @@ class metrics {
   mutable std::mutex mutex_;  // guards the maps below, not the counters in them
   std::map<std::string, std::vector<std::unique_ptr<engine::route_stats>>> routes_;
   std::map<std::string, std::shared_ptr<engine::origin_stats>> origins_;
+  std::map<std::string, std::unique_ptr<engine::warm_stats>> warms_;
   std::vector<gauge_source> gauges_;
   std::map<std::string, totals> base_;  // what reset_cache() subtracts
 };

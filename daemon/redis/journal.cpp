@@ -1,5 +1,6 @@
 #include "daemon/redis/journal.hpp"
 
+#include "daemon/redis/lease.hpp"
 #include "proto/redis_keys.hpp"
 
 namespace asidecar::redis {
@@ -21,9 +22,6 @@ constexpr std::string_view done_script =
 constexpr std::string_view bury_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
     "redis.call('XADD',KEYS[3],'MAXLEN','~',ARGV[3],'*',unpack(ARGV,4)) redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
-constexpr std::string_view renew_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 0";
-constexpr std::string_view release_script = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
-
 // A parameter's field is its name behind one of these.
 constexpr std::string_view text_param = "p:";
 constexpr std::string_view null_param = "n:";
@@ -59,7 +57,7 @@ journaled_write entry_of(const proto::resp_value& reply) {
 class journal final : public engine::write_journal {
  public:
   journal(std::shared_ptr<connection> c, const std::string& prefix)
-      : connection_(std::move(c)), stream_(proto::journal_name(prefix)), dead_(proto::dead_letters_name(prefix)), lease_(proto::journal_lease_name(prefix)) {}
+      : connection_(std::move(c)), stream_(proto::journal_name(prefix)), dead_(proto::dead_letters_name(prefix)), lease_(connection_, proto::journal_lease_name(prefix)) {}
 
   task<appended> append(const journaled_write& w) override {
     auto words = words_of("EVAL", append_script, "1", stream_, entries_max);
@@ -86,21 +84,16 @@ class journal final : public engine::write_journal {
     co_return static_cast<std::uint64_t>(got->integer);
   }
 
-  task<bool> take_lease(std::string_view token, std::chrono::milliseconds ttl) override {
-    const auto got = co_await connection_->run(words_of("SET", lease_, token, "NX", "PX", std::to_string(ttl.count())));
-    co_return got && got->is_ok();
-  }
-  task<bool> renew_lease(std::string_view token, std::chrono::milliseconds ttl) override {
-    co_return succeeded(co_await connection_->run(words_of("EVAL", renew_script, "1", lease_, token, std::to_string(ttl.count()))));
-  }
-  task<void> release_lease(std::string_view token) override { co_await connection_->run(words_of("EVAL", release_script, "1", lease_, token)); }
+  task<bool> take_lease(std::string_view token, std::chrono::milliseconds ttl) override { return lease_.take(token, ttl); }
+  task<bool> renew_lease(std::string_view token, std::chrono::milliseconds ttl) override { return lease_.renew(token, ttl); }
+  task<void> release_lease(std::string_view token) override { return lease_.release(token); }
 
   task<bool> done(std::string_view token, std::string_view id) override {
-    co_return succeeded(co_await connection_->run(words_of("EVAL", done_script, "2", lease_, stream_, token, id)));
+    co_return succeeded(co_await connection_->run(words_of("EVAL", done_script, "2", lease_.name(), stream_, token, id)));
   }
 
   task<bool> bury(std::string_view token, const journaled_write& w, std::string_view reason) override {
-    auto words = words_of("EVAL", bury_script, "3", lease_, stream_, dead_, token, w.id, dead_max, "id", w.id, "reason", reason);
+    auto words = words_of("EVAL", bury_script, "3", lease_.name(), stream_, dead_, token, w.id, dead_max, "id", w.id, "reason", reason);
     for (auto& field : fields_of(w)) words.push_back(std::move(field));
     co_return succeeded(co_await connection_->run(std::move(words)));
   }
@@ -111,7 +104,7 @@ class journal final : public engine::write_journal {
   std::shared_ptr<connection> connection_;
   const std::string stream_;
   const std::string dead_;
-  const std::string lease_;
+  lease lease_;
 };
 
 }  // namespace

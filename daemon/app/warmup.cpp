@@ -1,0 +1,176 @@
+#include "daemon/app/warmup.hpp"
+
+#include <algorithm>
+#include <boost/json.hpp>
+
+#include "config/units.hpp"
+
+namespace asidecar::app {
+namespace {
+
+namespace json = boost::json;
+using runtime::task;
+using std::chrono::milliseconds;
+
+constexpr milliseconds lease_ttl{30'000};
+constexpr milliseconds query_max{60'000};
+
+// The keys of the rows, or which column is missing.
+struct named_keys {
+  std::vector<std::string> keys;
+  std::string missing;
+};
+
+std::string as_text(const json::value& v) {
+  if (v.is_string()) return {v.get_string().data(), v.get_string().size()};
+  return json::serialize(v);
+}
+
+named_keys keys_of(const json::array& rows, const core::key_template& key) {
+  named_keys out;
+  for (const auto& row : rows) {
+    std::vector<std::string> values;
+    for (const auto& p : key.params()) {
+      const auto* column = row.is_object() ? row.get_object().if_contains(json::string_view(p.name.data(), p.name.size())) : nullptr;
+      if (column == nullptr) {
+        out.missing = p.name;
+        return out;
+      }
+      values.push_back(as_text(*column));
+    }
+    out.keys.push_back(key.format(values));
+  }
+  return out;
+}
+
+}  // namespace
+
+struct warmup::progress {
+  std::vector<std::string> keys;
+  std::size_t next = 0;
+  std::size_t readers = 0;
+  result so_far;
+  std::unique_ptr<runtime::alarm> done;
+};
+
+warmup::warmup(runtime::worker& w, parts p, std::function<std::shared_ptr<const http::data_service>()> current, http::data_api& api, engine::event_sink& events)
+    : worker_(w), parts_(std::move(p)), current_(std::move(current)), api_(api), events_(events), bell_(w.time->make_alarm()) {}
+
+void warmup::start(bool at_startup) {
+  const auto& when = parts_.settings.when;
+  if (when == "manual" || (when == "startup" && !at_startup)) has_run_ = true;  // nothing to wait for
+  if (when == "manual") return;
+  if (when == "startup" && !at_startup) return;
+  worker_.tasks.spawn(live(shared_from_this(), at_startup));
+}
+
+void warmup::stop() {
+  stopped_ = true;
+  bell_->ring();
+}
+
+task<void> warmup::live([[maybe_unused]] std::shared_ptr<warmup> self, bool now) {
+  const auto every = config::parse_duration(parts_.settings.when);
+  while (!stopped_) {
+    if (now) {
+      const auto r = co_await run();
+      if (r.what == result::outcome::failed)
+        events_.event(engine::severity::warn, "a warm-up failed", {{"warm", name()}, {"why", r.why}});
+    }
+    has_run_ = true;
+    now = true;
+    if (!every || stopped_) co_return;
+    co_await bell_->wait_until(worker_.time->now() + *every);
+  }
+}
+
+task<warmup::result> warmup::run() {
+  result out;
+  out.what = result::outcome::busy;
+  if (running_) co_return out;
+  running_ = true;
+  parts_.stats->running = true;
+  const auto token = worker_.random->token();
+  bool mine = true;
+  if (parts_.lease) mine = co_await parts_.lease->take(token, lease_ttl);
+  if (mine) {
+    const std::shared_ptr<runtime::alarm> stop = worker_.time->make_alarm();
+    if (parts_.lease) worker_.tasks.spawn(keep_lease(shared_from_this(), token, stop));
+    out = co_await run_leased();
+    stop->ring();
+    if (parts_.lease) co_await parts_.lease->release(token);
+  }
+  running_ = false;
+  parts_.stats->running = false;
+  co_return out;
+}
+
+task<warmup::result> warmup::run_leased() {
+  result out;
+  out.what = result::outcome::failed;
+  engine::load_request asked;
+  asked.deadline = worker_.time->now() + query_max;
+  auto outcome = co_await parts_.query->load(std::move(asked));
+  if (const auto* error = std::get_if<engine::load_error>(&outcome)) {
+    out.why = error->detail;
+    co_return out;
+  }
+  json::error_code ec;
+  const auto rows = json::parse(std::get<engine::loaded>(outcome).body, ec);
+  if (ec || !rows.is_array()) {
+    out.why = "the query's result is no list of rows";
+    co_return out;
+  }
+  auto named = keys_of(rows.get_array(), parts_.key);
+  if (!named.missing.empty()) {
+    out.why = "the query's rows have no column '" + named.missing + "', which the key names";
+    co_return out;
+  }
+  const auto began = worker_.time->now();
+  events_.event(engine::severity::info, "warming", {{"warm", name()}, {"keys", std::to_string(named.keys.size())}});
+  out = co_await warm(std::move(named.keys));
+  const auto took = std::chrono::duration_cast<milliseconds>(worker_.time->now() - began);
+  events_.event(engine::severity::info, "warmed", {{"warm", name()}, {"keys", std::to_string(out.keys)}, {"warmed", std::to_string(out.warmed)},
+                                                   {"failed", std::to_string(out.failed)}, {"ms", std::to_string(took.count())}});
+  parts_.stats->runs.add();
+  co_return out;
+}
+
+task<warmup::result> warmup::warm(std::vector<std::string> keys) {
+  const auto p = std::make_shared<progress>();
+  p->keys = std::move(keys);
+  p->done = worker_.time->make_alarm();
+  p->readers = std::min<std::size_t>(parts_.settings.concurrency, p->keys.size());
+  p->so_far.keys = p->keys.size();
+  for (std::size_t i = p->readers; i > 0; --i) worker_.tasks.spawn(read_keys(shared_from_this(), p));
+  while (p->readers > 0) co_await p->done->wait_until(runtime::steady_time::max());
+  co_return p->so_far;
+}
+
+// A warm-up is a read like any other: what is cached already costs a look, concurrent misses share queries.
+task<void> warmup::read_keys([[maybe_unused]] std::shared_ptr<warmup> self, std::shared_ptr<progress> p) {
+  while (p->next < p->keys.size() && !stopped_) {
+    const auto& key = p->keys[p->next++];
+    const auto service = current_();
+    if (!service) break;
+    auto request = api_.request_for(*service, key);
+    bool good = false;
+    if (request) {
+      const auto got = co_await service->cache->read(std::move(*request));
+      good = !got.error;
+    }
+    (good ? p->so_far.warmed : p->so_far.failed) += 1;
+    (good ? parts_.stats->warmed : parts_.stats->failed).add();
+  }
+  if (--p->readers == 0) p->done->ring();
+}
+
+task<void> warmup::keep_lease([[maybe_unused]] std::shared_ptr<warmup> self, std::string token, std::shared_ptr<runtime::alarm> stop) {
+  for (;;) {
+    const bool due = co_await stop->wait_until(worker_.time->now() + lease_ttl / 3);
+    if (!due) co_return;
+    co_await parts_.lease->renew(token, lease_ttl);
+  }
+}
+
+}  // namespace asidecar::app
