@@ -40,7 +40,7 @@ void s3_fifo::replace(node& old, node& n) noexcept {
 
 void s3_fifo::remove(node& n) noexcept { queue_of(n).take(n); }
 
-// There are as many ghosts as entries in the main queue; the table has room for twice as many and grows with them.
+// A few more ghosts than entries: some are forgotten early, where two share a slot. The table grows with the entries.
 void s3_fifo::remember(std::uint64_t hash) {
   const auto wanted = std::max(ghosts_min, 2 * (main_.size + small_.size));
   if (ghosts_.size() < wanted) {
@@ -59,7 +59,7 @@ bool s3_fifo::recall(std::uint64_t hash) noexcept {
   if (ghosts_.empty()) return false;
   const auto tag = static_cast<std::uint32_t>(hash) | 1U << 31;
   auto& slot = ghosts_[tag & (ghosts_.size() - 1)];
-  if (slot.tag != tag || ghosts_seen_ - slot.when > main_.size + small_.size) return false;
+  if (slot.tag != tag || ghosts_seen_ - slot.when > (main_.size + small_.size) * 5 / 4) return false;
   slot = {};
   return true;
 }

@@ -6,7 +6,7 @@
 // that left the small queue are remembered as ghosts for a while: one that comes back goes straight to the main queue. There, an
 // entry that was used since it last came to the end goes round again. A hit only raises a counter of two bits: no list is
 // touched, which is why it is cheaper than LRU under many threads, and all operations are O(1) (amortized for the rounds).
-// On the traces of tests/bench its hit ratio is the best of LRU, SIEVE, S3-FIFO and W-TinyLFU on average; see docs/PERFORMANCE.md.
+// On the traces of tests/bench its hit ratio is the best on average of LRU, SIEVE, S3-FIFO and W-TinyLFU; see docs/PERFORMANCE.md.
 //
 // Pure bookkeeping over nodes that the caller owns. Not thread-safe: one policy belongs to one shard.
 #pragma once
