@@ -3,7 +3,7 @@
 # checkout on Debian 12, as root, it also installs what is missing. The last line is always "N passed, N failed".
 #
 #   tests/run.sh               everything
-#   tests/run.sh PART...       layers, unit, integration, asan (the unit tests under ASan and UBSan), and the long runs
+#   tests/run.sh PART...       layers, unit, sim, integration, asan (the unit tests under ASan and UBSan), and the long runs
 #                              asan-daemon, tsan-daemon (all tests with the daemon under sanitizers), tidy (clang-tidy)
 #
 # PYTEST_ARGS is handed to pytest, e.g. PYTEST_ARGS="-k framing" tests/run.sh integration
@@ -12,11 +12,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . deploy/packages.sh
 
 parts=("$@")
-if [ ${#parts[@]} -eq 0 ]; then parts=(layers unit integration asan); fi
+if [ ${#parts[@]} -eq 0 ]; then parts=(layers unit sim integration asan); fi
 for part in "${parts[@]}"; do
   case "$part" in
-    layers | unit | integration | asan | asan-daemon | tsan-daemon | tidy) ;;
-    *) echo "usage: tests/run.sh [layers|unit|integration|asan|asan-daemon|tsan-daemon|tidy]..." >&2; exit 2 ;;
+    layers | unit | sim | integration | asan | asan-daemon | tsan-daemon | tidy) ;;
+    *) echo "usage: tests/run.sh [layers|unit|sim|integration|asan|asan-daemon|tsan-daemon|tidy]..." >&2; exit 2 ;;
   esac
 done
 
@@ -95,6 +95,18 @@ part_unit() {
   build release unit_tests || code=$?
   if [ "$code" -ne 0 ]; then count_one "build of the unit tests" "$code"; return 0; fi
   run_catch unit build/release/tests/unit_tests
+}
+
+part_sim() {
+  title "simulation: 200 seeds, and that it notices each broken variant of the engine"
+  local code=0
+  build release sim || code=$?
+  if [ "$code" -ne 0 ]; then count_one "build of the simulation" "$code"; return 0; fi
+  build/release/tests/sim --seeds 200 || code=$?
+  count_one "simulation" "$code"
+  code=0
+  python3 tests/sim/broken.py || code=$?
+  count_one "broken variants are noticed" "$code"
 }
 
 part_integration() {

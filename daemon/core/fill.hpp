@@ -15,6 +15,7 @@ enum class fill_outcome : std::uint8_t {
   stored,
   not_stored,  // this value cannot be kept
   lock_lost,   // the lock is no longer the token's: it ran out, or an invalidation deleted it
+  tag_moved,   // stored, but a tag was invalidated since the load began: nobody will read it
   down,        // the store did not answer, or refused
 };
 

@@ -23,7 +23,9 @@ verdict judge(const lifetime& value, const proto::request_directives& directives
   return verdict::unusable;
 }
 
-bool usable_on_error(const lifetime& value, wall_time now) noexcept { return now < value.fresh_until() + value.stale_if_error; }
+bool usable_on_error(const lifetime& value, wall_time now) noexcept {
+  return value.stale_if_error > milliseconds(0) && now < value.fresh_until() + value.stale_if_error;
+}
 
 bool refresh_early(const lifetime& value, wall_time now, double beta, double u) noexcept {
   if (beta <= 0 || value.load_time <= microseconds(0)) return false;

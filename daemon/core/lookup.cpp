@@ -19,11 +19,13 @@ lookup::action lookup::on_l1(const lifetime& value, standing s, wall_time now, d
     return next == action::read_l2 ? to_l2_or_load(now) : next;
   }
   keep_candidate(value, now);
+  unchecked_ = true;
   if (s == standing::unheard && value.freshness_left(now) > milliseconds(0)) unheard_ = value;
   return to_l2_or_load(now);
 }
 
 lookup::action lookup::on_l2(const lifetime& value, wall_time now, double u) noexcept {
+  if (unchecked_) forget_candidate();
   const auto next = judge_entry(value, now, u, action::load);
   return next == action::load ? to_load(now) : next;
 }
@@ -47,11 +49,15 @@ void lookup::keep_candidate(const lifetime& value, wall_time now) noexcept {
     reason_ = value.freshness_left(now) > milliseconds(0) ? forward_reason::request : forward_reason::stale;
 }
 
+void lookup::forget_candidate() noexcept {
+  candidate_.reset();
+  unchecked_ = false;
+  reason_ = directives_.wants_new_load() ? forward_reason::request : forward_reason::uri_miss;
+}
+
 lookup::action lookup::on_absent(tier where, wall_time now) noexcept {
   if (where == tier::l1) return to_l2_or_load(now);
-  // What L1 held from before is not in the store: it was removed meanwhile, or ran out.
-  candidate_.reset();
-  reason_ = directives_.wants_new_load() ? forward_reason::request : forward_reason::uri_miss;
+  forget_candidate();  // what L1 held is not in the store: it was removed meanwhile, or ran out
   return to_load(now);
 }
 
@@ -65,7 +71,7 @@ lookup::action lookup::on_store_down(wall_time now) noexcept {
 bool lookup::stale_may_serve(wall_time now) const noexcept { return candidate_ && !candidate_->negative && usable_on_error(*candidate_, now); }
 
 bool lookup::stale_may_serve_meanwhile(wall_time now) const noexcept {
-  return candidate_ && !candidate_->negative && now < candidate_->dead_at();
+  return candidate_ && !unchecked_ && !candidate_->negative && now < candidate_->dead_at();
 }
 
 lookup::action lookup::to_l2_or_load(wall_time now) noexcept { return tiers_.l2 ? action::read_l2 : to_load(now); }

@@ -51,6 +51,7 @@ class lookup {
   action on_store_down(wall_time now) noexcept;
 
   // May the newest entry met stand in for a load that has failed (stale-if-error), or for one that goes on behind (soft timeout)?
+  // An entry of L1 that could not be checked: only for the former.
   bool stale_may_serve(wall_time now) const noexcept;
   bool stale_may_serve_meanwhile(wall_time now) const noexcept;
 
@@ -59,6 +60,7 @@ class lookup {
 
  private:
   action judge_entry(const lifetime& value, wall_time now, double u, action otherwise) noexcept;
+  void forget_candidate() noexcept;
   void keep_candidate(const lifetime& value, wall_time now) noexcept;
   action to_l2_or_load(wall_time now) noexcept;
   action to_load(wall_time now) noexcept;
@@ -69,6 +71,7 @@ class lookup {
   proto::forward_reason reason_ = proto::forward_reason::uri_miss;
   bool store_down_ = false;
   std::optional<lifetime> candidate_;  // the newest entry met that would not do
+  bool unchecked_ = false;             // the candidate is L1's, from where changes could not be heard
   std::optional<lifetime> unheard_;    // fresh in L1, if only the store is away
 };
 

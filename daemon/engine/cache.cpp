@@ -117,12 +117,14 @@ task<read_answer> cache::read(read_request request, std::optional<l2_store::read
   core::lookup way(request.directives, r.rules, tiers_of(r, request.key));
   const auto stamp = shared_.fence.take(request.key, request.tags);
   candidates seen;
+  bool l1_checked = true;
   for (action next = way.start();;) {
     const auto now = worker_.time->wall_now();
     switch (next) {
       case action::read_l1: {
         const auto found = shared_.l1.find(request.key, now, shared_.fence);
         seen.meet(found.value, tier::l1);
+        l1_checked = standing_of(found) == core::standing::current;
         next = found.value ? way.on_l1(found.value->life(), standing_of(found), now, worker_.random->unit()) : way.on_absent(tier::l1, now);
         break;
       }
@@ -135,6 +137,7 @@ task<read_answer> cache::read(read_request request, std::optional<l2_store::read
           seen = {};
           next = way.on_absent(tier::l2, then);
         } else {
+          if (!l1_checked) seen = {};
           seen.meet(known->found, tier::l2);
           next = way.on_l2(known->found->life(), then, worker_.random->unit());
         }
@@ -184,7 +187,8 @@ task<cache::flown> cache::fly(const read_request& request, const core::lookup& w
   const route& r = *request.to;
   read_request asked = request;
   for (int attempt = 0;; ++attempt) {
-    const bool last = attempt == 2;
+    const bool last = attempt == 5;  // each has its own reason to come to an end, so this is never met
+    const auto came = worker_.time->now();
     const auto [f, starter] = shared_.flights.join(request.key, request.tags, shared_.fence);
     if (starter) worker_.tasks.spawn(run_flight(shared_from_this(), asked, f, seen));
     else r.stats->coalesced.add();
@@ -197,11 +201,11 @@ task<cache::flown> cache::fly(const read_request& request, const core::lookup& w
     const flown end{result, !starter};
     // What began before a request that wants a new load is not new; the next flight, whoever begins it, is.
     if (!starter && request.directives.wants_new_load() && attempt == 0) continue;
-    // Another instance has invalidated the key while this was under way, perhaps before this request came.
-    if (!starter && result->lock_lost && attempt == 0) continue;
-    // The flight waited in vain for another instance, and no stale value may stand in here (any more): load by oneself.
+    if (!starter && result->doubtful && result->load_began <= came && attempt == 0) continue;
+    // The flight waited in vain for another instance, and no stale value may stand in here (any more): load by oneself. If it
+    // was a refresh that nobody waited for, wait now.
     if (result->gave_up && !way.stale_may_serve(worker_.time->wall_now()) && !last) {
-      asked.without_lock = true;
+      asked.without_lock = result->waited_in_vain;
       continue;
     }
     co_return end;

@@ -39,24 +39,30 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
   rules.stale_will_do = seen && !seen->life().negative && core::usable_on_error(seen->life(), worker_.time->wall_now());
   fill_round round{request, *f, seen, core::fill(rules), worker_.time->now()};
   for (action next = round.way.start(); next != action::finish;) {
+    // From here on Redis tells whether the value is still good: who comes now looks there instead of joining.
+    if (next == action::store || next == action::release) shared_.flights.leave(f);
     switch (next) {
       case action::take_lock: next = co_await take_lock(round); break;
       case action::wait: next = co_await pause(round); break;
       case action::adopt:
         round.result.value = round.current;
         round.result.adopted = true;
+        round.result.doubtful = true;  // to who came after it was read
         keep_in_l1(request.key, round.current, f->stamp());
         next = round.way.on_adopted();
         break;
       case action::load:
       case action::load_unfenced: next = co_await load(round); break;
       case action::store: next = co_await store_loaded(round); break;
-      case action::release:
-        round.result.lock_lost = !co_await store_->release(request.key, round.token);
+      case action::release: {
+        const bool held = co_await store_->release(request.key, round.token);
+        round.result.doubtful = round.result.doubtful || !held || f->overtaken();
         next = action::finish;
         break;
+      }
       case action::give_up:
         round.result.gave_up = true;
+        round.result.waited_in_vain = worker_.time->now() - round.started >= times_.lock_wait;
         round.result.error = load_error::failed("another instance is loading it");
         next = action::finish;
         break;
@@ -70,6 +76,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
 
 task<action> cache::take_lock(fill_round& round) {
   round.token = worker_.random->token();
+  round.result.load_began = worker_.time->now();
   const auto got = co_await store_->lock(item_of(round.request), round.token);
   round.current = got.current;
   round.tag_versions = got.tag_versions;
@@ -105,6 +112,8 @@ task<action> cache::load(fill_round& round) {
     worker_.tasks.spawn(keep_lock(shared_from_this(), round.request.key, round.token, stop));
   }
   const auto started = worker_.time->now();
+  round.result.load_began = started;
+  round.result.doubtful = store_ && !round.way.fenced() && !round.result.store_down;
   r.stats->loads.add();
   // A named object, moved: GCC 12 destroys a braced argument of an awaited call twice.
   load_request asked{round.request.params, round.request.headers, round.seen, started + r.rules.timeout};
@@ -142,7 +151,7 @@ task<action> cache::load(fill_round& round) {
 task<action> cache::store_loaded(fill_round& round) {
   const auto outcome = co_await store_->fill(item_of(round.request), round.token, round.made.value, worker_.time->wall_now());
   round.result.stored = outcome == core::fill_outcome::stored;
-  round.result.lock_lost = outcome == core::fill_outcome::lock_lost;
+  round.result.doubtful = !round.result.stored && outcome != core::fill_outcome::not_stored;
   if (round.result.stored && !times_.own_fills_are_heard) keep_in_l1(round.request.key, round.made.value, round.f.stamp());
   co_return round.way.on_stored(outcome);
 }

@@ -24,8 +24,12 @@ struct flight_result {
   bool stored = false;              // kept in L2 or L1
   bool adopted = false;             // not loaded here: another instance had just stored it
   bool store_down = false;
-  bool lock_lost = false;           // perhaps to an invalidation: only for those who came before it
-  bool gave_up = false;             // another instance held the fill lock for too long; only a stale value can help
+  // An invalidation by another instance may have come since the value was read, unnoticed here: the lock was lost, or the load
+  // went on without one, or the value is one that was found in the store. Who came after load_began cannot take it.
+  bool doubtful = false;
+  steady_time load_began{};
+  bool gave_up = false;             // another instance held the fill lock
+  bool waited_in_vain = false;      // for all of lock.wait; otherwise nobody had waited here, as for a refresh behind
 };
 using flight_result_ptr = std::shared_ptr<const flight_result>;
 

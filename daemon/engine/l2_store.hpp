@@ -59,7 +59,7 @@ class l2_store {
   // The fill lock: a lease of store.lock.ttl, held by whoever knows the token.
   virtual task<lock_outcome> lock(item what, std::string_view token) = 0;
   virtual task<bool> renew(std::string_view key, std::string_view token) = 0;  // false: lost, or the store is away
-  virtual task<bool> release(std::string_view key, std::string_view token) = 0;  // false: it was no longer the token's
+  virtual task<bool> release(std::string_view key, std::string_view token) = 0;  // true: until now it was the token's
   virtual std::unique_ptr<lock_watch> watch_lock(std::string_view key) = 0;
 
   virtual task<core::fill_outcome> fill(item what, std::string_view token, value_ptr value, core::wall_time now) = 0;

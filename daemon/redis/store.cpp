@@ -168,7 +168,7 @@ class store final : public l2_store {
   task<bool> release(std::string_view key, std::string_view token) override {
     const auto done = co_await script(release_script, words_of(proto::lock_name(name_of(key))), words_of(token));
     if (!done) keep_orphan(key, token);
-    co_return !done || done->is_error() || done->integer == 1;
+    co_return succeeded(done);
   }
 
   std::unique_ptr<engine::lock_watch> watch_lock(std::string_view key) override {
@@ -185,12 +185,21 @@ class store final : public l2_store {
     batch b(*connection_);
     prolong_tags(b, what, ttl);
     b.send(script_words(fill_script, words_of(proto::lock_name(name), name), words_of(token, wire_form(*value, what), ttl)));
+    if (!what.tags.empty()) b.send(tags_query(what.tags));
     if (kind_ == config::backplane_kind::pubsub) publish(b, proto::backplane_message::kind::changed, what.key);
     for (std::size_t i = 0; i < what.tags.size(); ++i) co_await b.next();
     const auto done = co_await b.next();
+    bool current = true;
+    if (!what.tags.empty()) {
+      const auto tags = co_await b.next();
+      std::string versions;
+      for (const auto& v : tags ? tags->elements : std::vector<proto::resp_value>()) versions.append(v.text);
+      current = versions == value->content().tag_versions;
+    }
     co_await b.all_good();
     if (!done || done->is_error()) co_return core::fill_outcome::down;
-    co_return done->integer == 1 ? core::fill_outcome::stored : core::fill_outcome::lock_lost;
+    if (done->integer != 1) co_return core::fill_outcome::lock_lost;
+    co_return current ? core::fill_outcome::stored : core::fill_outcome::tag_moved;
   }
 
   bool up() const noexcept override { return connection_->up(); }

@@ -133,10 +133,15 @@ TEST_CASE("a request's way through the tiers") {
     CHECK(since.on_store_down(t0 + 1s) == action::serve_newest);
     lookup before(plain, rules, {true, true, true, false});
     before.start();
-    before.on_l1(entry(10s), standing::outdated, t0 + 1s, 1);
+    before.on_l1(entry(10s, 0s, 5s), standing::outdated, t0 + 1s, 1);
     CHECK(before.on_store_down(t0 + 1s) == action::load);
     CHECK(before.stale_may_serve(t0 + 1s));
-    CHECK_FALSE(before.stale_may_serve(t0 + 10s));
+    CHECK_FALSE(before.stale_may_serve(t0 + 15s));
+    lookup strict(plain, rules, {true, true, true, false});
+    strict.start();
+    strict.on_l1(entry(10s), standing::outdated, t0 + 1s, 1);
+    strict.on_store_down(t0 + 1s);
+    CHECK_FALSE(strict.stale_may_serve(t0 + 1s));
   }
   SECTION("a load that failed a moment ago is not tried again while a stale value may answer") {
     lookup stale(plain, rules, {false, true, true, true});
