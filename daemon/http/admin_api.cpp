@@ -1,5 +1,7 @@
 #include "daemon/http/admin_api.hpp"
 
+#include "daemon/http/dashboard.hpp"
+
 namespace asidecar::http {
 namespace {
 
@@ -44,7 +46,7 @@ task<answer> admin_api::handle(const request& r) {
     std::string name(path.substr(warm_path.size()));
     co_return co_await from_.warm(std::move(name));
   }
-  const bool known = path == "/livez" || path == "/readyz" || path == "/metrics" || path == "/metrics/cache" || path == "/config";
+  const bool known = path == "/livez" || path == "/readyz" || path == "/metrics" || path == "/metrics/cache" || path == "/config" || path == "/";
   if (!known) co_return problem(problems::not_found, "no such path; see /livez, /readyz, /metrics, /metrics/cache, /config, /v1/explain/{key} and /v1/warm/{name}");
   if (!reads) co_return not_allowed("GET, HEAD");
   if (path == "/livez") co_return text("text/plain", "ok\n");
@@ -52,6 +54,12 @@ task<answer> admin_api::handle(const request& r) {
     auto a = text("text/plain", from_.ready() ? "ready\n" : "not ready\n");
     if (!from_.ready()) a.status = 503;
     co_return a;
+  }
+  if (path == "/") {
+    auto page = text("text/html; charset=utf-8", std::string(dashboard_page));
+    page.add("Content-Security-Policy", dashboard_policy);
+    page.add("X-Content-Type-Options", "nosniff");
+    co_return page;
   }
   if (path == "/metrics") co_return text("text/plain; version=0.0.4; charset=utf-8", from_.prometheus());
   if (path == "/metrics/cache") co_return text("application/json", from_.cache_metrics());

@@ -175,3 +175,11 @@ def test_explain_of_odd_keys(start_daemon, store, upstream):
     assert explain(daemon, "thing:x", 400)["type"] == "urn:asidecar:bad-key"
     assert explain(daemon, "thing:007")["key"] == "thing:7"
     assert daemon.admin("POST", "/v1/explain/thing:1").status == 405
+
+
+def test_the_dashboard_is_a_page_that_loads_nothing_from_elsewhere(daemon):
+    answer = daemon.admin("GET", "/")
+    assert answer.status == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert b"http://" not in answer.body and b"https://" not in answer.body
+    assert daemon.admin("POST", "/").status == 405

@@ -296,7 +296,9 @@ class simulation {
     n.shared->store_unheard();
     co_await bell->wait_until(world_.now() + world_.between(10, 500));
     n.ears.up = true;
+    const auto connection = n.ears.connection;
     co_await bell->wait_until(world_.now() + world_.between(0, 3));
+    if (n.ears.connection != connection) co_return;  // lost again already
     trace("backplane of %d is back", static_cast<int>(n.worker->index));
     n.shared->store_heard();
   }
