@@ -181,6 +181,7 @@ task<std::optional<service>> daemon::prepare(lane& l, std::shared_ptr<generation
 void daemon::serve(lane& l, service s, bool at_startup) {
   l.api->serve_with(s.data);
   if (l.worker.index != 0) return;
+  behind_->wake();
   for (auto& w : warm_) w->stop();
   warm_.clear();
   for (auto& parts : s.warm) {

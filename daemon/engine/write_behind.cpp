@@ -12,6 +12,7 @@ using core::milliseconds;
 constexpr std::size_t entries_at_once = 256;
 constexpr std::size_t keys_at_once = 16;
 constexpr milliseconds look_every{1000};     // for entries of other instances, and for a lease that has become free
+constexpr milliseconds no_journal = std::chrono::hours(1);  // a new configuration wakes
 constexpr milliseconds lease_min{10'000};    // or twice the longest write
 constexpr milliseconds retry_first{100};
 constexpr milliseconds retry_most{5000};
@@ -55,7 +56,7 @@ task<void> write_behind::live([[maybe_unused]] std::shared_ptr<write_behind> sel
     c = current_();
     auto* const journal = c ? c->journal() : nullptr;
     if (journal == nullptr) {
-      co_await sleep(look_every);
+      co_await sleep(no_journal);
       continue;
     }
     const auto pending = co_await journal->length();

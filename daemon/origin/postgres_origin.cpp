@@ -1,7 +1,7 @@
 // PostgreSQL origins: what a load is as SQL, alone and in a batch, and what its answer means.
 //
 // Miss batching: loads of one route that wait at the same moment share one query. Nothing is delayed for it: a query leaves at
-// once while a connection has none of this route's under way, and a batch is whatever queued up meanwhile. The batch runs the
+// once while none of this route's is under way, and a batch is whatever queued up meanwhile. The batch runs the
 // route's own query once per key, as a correlated subquery over the keys, so that LIMIT, ORDER BY and aggregates mean what they
 // meant; planning, parsing and the round trip are shared. A batch that fails is answered key by key, so that one bad value fails alone.
 #include <algorithm>
@@ -141,6 +141,7 @@ class route_queries : public std::enable_shared_from_this<route_queries> {
   task<postgres_answer> ask_batch(const std::vector<waiter_ptr>& all);
   void answer(waiter& w, load_outcome outcome);
   void begin_next();
+  std::size_t parallel() const;
   std::size_t batch_limit() const;
   void learn(microseconds took, std::size_t keys);
 
@@ -158,7 +159,7 @@ task<load_outcome> route_queries::load(load_request request) {
   postgres_params params;
   for (const auto position : rules_.positions) params.emplace_back(request.params.at(position));
   if (!may_batch_) co_return co_await run_single(params, request.deadline);
-  if (running_ < pool_->size() && queue_.empty()) {
+  if (running_ < parallel() && queue_.empty()) {
     ++running_;
     const auto began = pool_->worker().time->now();
     auto outcome = co_await run_single(params, request.deadline);
@@ -194,12 +195,19 @@ void route_queries::answer(waiter& w, load_outcome outcome) {
   w.bell->ring();
 }
 
-// Deals the queue out over the connections that have none of this route's queries.
+// Fast queries take turns, so that batches grow: two at a time only when more wait than one batch can hold. Slow ones use all
+// connections.
+std::size_t route_queries::parallel() const {
+  if (batch_limit() < rules_.batch_max) return pool_->size();
+  return std::min(pool_->size(), 1 + queue_.size() / rules_.batch_max);
+}
+
+// Deals the queue out over the queries that may run now.
 void route_queries::begin_next() {
   auto& tasks = pool_->worker().tasks;
-  while (!queue_.empty() && running_ < pool_->size()) {
+  while (!queue_.empty() && running_ < parallel()) {
+    const auto idle = parallel() - running_;
     ++running_;
-    const auto idle = pool_->size() - running_ + 1;
     const auto share = std::min((queue_.size() + idle - 1) / idle, batch_limit());
     std::vector<waiter_ptr> some;
     while (some.size() < share && !queue_.empty() && !queue_.front()->alone) {
