@@ -96,6 +96,12 @@ class daemon {
   bool stopping_ = false;
 };
 
+std::vector<std::vector<std::string>> tags_of(const config::settings& s) {
+  std::vector<std::vector<std::string>> out;
+  for (const auto& r : s.routes) out.push_back(r.tags);
+  return out;
+}
+
 std::size_t worker_count(const config::settings& s) { return s.threads != 0 ? s.threads : runtime::usable_cpus(); }
 
 std::vector<std::unique_ptr<lane>> make_lanes(std::size_t count) {
@@ -251,6 +257,11 @@ void daemon::reload() {
     return;
   }
   log_->set_level(loaded.value->log.level);
+  if (tags_of(current_->settings) != tags_of(*loaded.value)) {  // copies in L1 carry the marks of the old ones
+    shared_.l1.erase_if([](std::string_view) { return true; });
+    shared_.fence.move_all();
+    shared_.flights.overtake_if([](const engine::flight&) { return true; });
+  }
   current_ = std::make_shared<generation>(std::move(*loaded.value), metrics_);
   for (auto& l : lanes_)
     asio::post(l->worker.executor(), [this, lane = l.get(), g = current_] { lane->lifecycle.spawn(switch_lane(*lane, g)); });

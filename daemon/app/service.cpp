@@ -148,10 +148,11 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   core::milliseconds longest{0};
   bool behind = false;
   for (const auto& r : cache->routes) {
-    behind = behind || r.records.behind;
-    if (r.records.behind) longest = std::max(longest, r.rules.timeout);
+    // Also of routes that write otherwise by now: what was acknowledged under another configuration is still applied.
+    behind = behind || r.records.put || r.records.remove;
+    longest = std::max(longest, r.rules.timeout + std::chrono::seconds(4));  // and what the origin may take to give up
   }
-  if (behind) cache->use_journal(redis::make_journal(out.store, s.store->prefix), longest);
+  if (behind && s.store) cache->use_journal(redis::make_journal(out.store, s.store->prefix), longest);
   if (worker.index == 0)
     for (const auto& w : s.warm) out.warm.push_back(make_warm(w, s, worker, from, *origins.at(w.origin), out.store, metrics));
   cache->resources = std::move(resources);

@@ -92,7 +92,10 @@ task<warmup::result> warmup::run() {
   parts_.stats->running = true;
   const auto token = worker_.random->token();
   bool mine = true;
-  if (parts_.lease) mine = co_await parts_.lease->take(token, lease_ttl);
+  if (parts_.lease) {
+    const auto taken = co_await parts_.lease->take(token, lease_ttl);
+    mine = taken.value_or(true);  // without Redis each warms for itself
+  }
   if (mine) {
     const std::shared_ptr<runtime::alarm> stop = worker_.time->make_alarm();
     if (parts_.lease) worker_.tasks.spawn(keep_lease(shared_from_this(), token, stop));

@@ -97,6 +97,7 @@ task<std::vector<cache::stored>> cache::prefetch(std::vector<read_request> reque
   if (!store_) co_return out;
   std::vector<l2_store::item> items;
   std::vector<std::size_t> places;
+  std::vector<fences::stamp> stamps;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     auto& r = requests[i];
     const auto l1 = shared_.l1.find(r.key, worker_.time->wall_now(), shared_.fence);
@@ -104,18 +105,19 @@ task<std::vector<cache::stored>> cache::prefetch(std::vector<read_request> reque
     r.tags = tags_of(r);
     items.push_back(item_of(r));
     places.push_back(i);
+    stamps.push_back(shared_.fence.take(r.key, r.tags));
   }
   if (items.empty()) co_return out;
   auto got = co_await store_->read_many(std::move(items));
-  for (std::size_t i = 0; i < places.size(); ++i) out[places[i]] = std::move(got[i]);
+  for (std::size_t i = 0; i < places.size(); ++i) out[places[i]] = seen_in_store{std::move(got[i]), stamps[i]};
   co_return out;
 }
 
-task<read_answer> cache::read(read_request request, std::optional<l2_store::read_outcome> known) {
+task<read_answer> cache::read(read_request request, std::optional<seen_in_store> known) {
   const route& r = *request.to;
   request.tags = tags_of(request);
   core::lookup way(request.directives, r.rules, tiers_of(r, request.key));
-  const auto stamp = shared_.fence.take(request.key, request.tags);
+  const auto stamp = known ? known->stamp : shared_.fence.take(request.key, request.tags);
   candidates seen;
   bool l1_checked = true;
   for (action next = way.start();;) {
@@ -129,17 +131,19 @@ task<read_answer> cache::read(read_request request, std::optional<l2_store::read
         break;
       }
       case action::read_l2: {
-        if (!known) known = co_await store_->read(item_of(request));
+        l2_store::read_outcome got;
+        if (known) got = known->outcome;
+        else got = co_await store_->read(item_of(request));
         const auto then = worker_.time->wall_now();
-        if (!known->up) {
+        if (!got.up) {
           next = way.on_store_down(then);
-        } else if (!known->found) {
+        } else if (!got.found) {
           seen = {};
           next = way.on_absent(tier::l2, then);
         } else {
           if (!l1_checked) seen = {};
-          seen.meet(known->found, tier::l2);
-          next = way.on_l2(known->found->life(), then, worker_.random->unit());
+          seen.meet(got.found, tier::l2);
+          next = way.on_l2(got.found->life(), then, worker_.random->unit());
         }
         break;
       }
@@ -262,6 +266,7 @@ task<bool> cache::put(read_request to, std::string content_type, std::string bod
   const auto made = compose(given, r.rules, nullptr, now, core::microseconds(0), worker_.random->unit(), tags);
   const std::vector<std::string> keys{to.key};
   shared_.forget(keys);
+  const auto stamp = shared_.fence.take(to.key, to.tags);
   if (store_) {
     bool done = false;
     if (made.storable) {
@@ -270,10 +275,17 @@ task<bool> cache::put(read_request to, std::string content_type, std::string bod
       const auto removed = co_await store_->invalidate(keys, mode::purge, now);
       done = removed.has_value();
     }
-    shared_.forget(keys);
-    if (!done) co_return false;
+    shared_.flights.overtake(to.key);  // begun since then, with what Redis held before
+    // Another writer's news may have come meanwhile: then the copy stays out, by the stamp.
+    const bool copied = made.storable && !times_.own_fills_are_heard && keep_in_l1(to.key, made.value, stamp);
+    if (!copied) shared_.forget(keys);
+    if (!done) {
+      shared_.forget(keys);
+      co_return false;
+    }
+    co_return true;
   }
-  if (made.storable && !times_.own_fills_are_heard) keep_in_l1(to.key, made.value, shared_.fence.take(to.key, to.tags));
+  if (made.storable) keep_in_l1(to.key, made.value, stamp);
   co_return true;
 }
 
@@ -293,12 +305,19 @@ task<cache::count> cache::invalidate(std::vector<std::string> keys, mode how) {
 task<cache::count> cache::invalidate_matching(std::string glob, mode how) {
   if (!store_ && how == mode::expire) {
     std::uint64_t held = 0;
-    for (const auto& key : shared_.l1.keys_if([&](std::string_view k) { return core::glob_match(glob, k); })) held += mark_stale_in_l1(key) ? 1 : 0;
+    for (const auto& key : shared_.l1.keys_if([&](std::string_view k) { return core::glob_match(glob, k.substr(0, k.find('\0'))); })) held += mark_stale_in_l1(key) ? 1 : 0;
     co_return held;
   }
   const auto held = shared_.forget_matching(glob);
   if (!store_) co_return held;
-  const auto removed = co_await store_->invalidate_matching(glob, how, worker_.time->wall_now());
+  auto removed = co_await store_->invalidate_matching(glob, how, worker_.time->wall_now());
+  // Variants have names that go on behind the key.
+  const bool variants = std::any_of(routes.begin(), routes.end(), [](const route& r) { return !r.forward_headers.empty(); });
+  if (removed && variants) {
+    const auto more = co_await store_->invalidate_matching(glob + std::string(1, '\0') + "*", how, worker_.time->wall_now());
+    if (more) removed = *removed + *more;
+    else removed = more;
+  }
   shared_.forget_matching(glob);
   co_return removed;
 }
@@ -328,13 +347,14 @@ task<cache::count> cache::invalidate_variants(std::vector<std::string> keys, mod
 
 // For a daemon without a store, whose only copy this is.
 bool cache::mark_stale_in_l1(const std::string& key) {
+  shared_.flights.overtake(key);
+  shared_.fence.move(key);
   const auto now = worker_.time->wall_now();
-  const auto held = shared_.l1.find(key, now, shared_.fence);
-  shared_.forget({&key, 1});
-  if (!held.value) return false;
-  auto marked = held.value->content();
-  marked.expired_at_ms = now.time_since_epoch().count();
-  return keep_in_l1(key, value::encode(marked), shared_.fence.take(key));
+  return shared_.l1.update(key, [now](const value& held) {
+    auto marked = held.content();
+    marked.expired_at_ms = now.time_since_epoch().count();
+    return value::encode(marked);
+  });
 }
 
 }  // namespace asidecar::engine

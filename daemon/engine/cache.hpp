@@ -93,10 +93,19 @@ class cache : public std::enable_shared_from_this<cache> {
   std::optional<read_answer> peek(std::string_view key, const route& r, const proto::request_directives& directives,
                                   const std::function<read_request()>& whole);
 
-  task<read_answer> read(read_request request, std::optional<l2_store::read_outcome> known = std::nullopt);
+  // What L2 holds of a key.
+  struct seen_in_store {
+    l2_store::read_outcome outcome;
+    fences::stamp stamp;  // from before it was read
+  };
+  task<read_answer> read(read_request request) {
+    std::optional<seen_in_store> nothing;
+    return read(std::move(request), std::move(nothing));
+  }
+  task<read_answer> read(read_request request, std::optional<seen_in_store> known);
 
   // What L2 holds of several keys, read with one command, to be handed to read(). Unset for what needs no look there.
-  using stored = std::optional<l2_store::read_outcome>;
+  using stored = std::optional<seen_in_store>;
   task<std::vector<stored>> prefetch(std::vector<read_request> requests);
 
   // What is known of a key here and in L2; changes nothing.
@@ -133,13 +142,14 @@ class cache : public std::enable_shared_from_this<cache> {
     enum class outcome : std::uint8_t {
       done,      // the origin has it, and nothing older is cached
       refused,   // it never will: no such route, or record, or the origin said no
-      answered,  // the origin failed over it; it may do better another time
+      failed,    // the origin failed over it, or its outcome is not known; it may do better another time
       away,      // the origin, or Redis, could not be asked
     };
     outcome what = outcome::away;
     std::string why;
   };
-  task<applied> apply(const journaled_write& w);
+  // `repeated`: an earlier attempt may have been applied.
+  task<applied> apply(const journaled_write& w, bool repeated);
 
   using mode = l2_store::mode;
   using count = l2_store::count;

@@ -10,6 +10,12 @@
 #include "daemon/engine/compose.hpp"
 
 namespace asidecar::engine {
+namespace {
+
+// Whether it is sure that the failed write has changed nothing.
+bool unchanged_by(const load_error& e) noexcept { return e.answered || !e.asked || !e.sent; }
+
+}  // namespace
 
 task<cache::write_answer> cache::write(read_request to, writer& by, write_request what, write_strategy how) {
   write_answer out;
@@ -22,7 +28,7 @@ task<cache::write_answer> cache::write(read_request to, writer& by, write_reques
   if (auto* error = std::get_if<load_error>(&outcome)) out.error = std::move(*error);
   else out.result = std::move(std::get<written>(outcome));
   // A write whose outcome is not known may have been applied.
-  if (out.error && (out.error->answered || !out.error->asked)) co_return out;
+  if (out.error && unchanged_by(*out.error)) co_return out;
   const auto removed = co_await invalidate_record(to);
   out.unconfirmed = !removed;
   co_return out;
@@ -54,7 +60,7 @@ task<cache::write_answer> cache::write_through(read_request to, writer& by, writ
   const auto took = std::chrono::duration_cast<core::microseconds>(worker_.time->now() - started);
   if (auto* error = std::get_if<load_error>(&outcome)) out.error = std::move(*error);
   else out.result = std::move(std::get<written>(outcome));
-  if (out.error && (out.error->answered || !out.error->asked)) {
+  if (out.error && unchanged_by(*out.error)) {
     co_await store_->release(to.key, token);
     shared_.forget(keys);
     co_return out;
@@ -88,12 +94,13 @@ task<cache::count> cache::invalidate_record(const read_request& to) {
   co_return co_await invalidate(std::vector<std::string>(1, to.key), mode::purge);
 }
 
-task<cache::applied> cache::apply(const journaled_write& w) {
+task<cache::applied> cache::apply(const journaled_write& w, bool repeated) {
   applied out;
   out.what = applied::outcome::refused;
   const auto r = std::find_if(routes.begin(), routes.end(), [&](const route& one) { return one.name == w.route; });
   auto* by = r == routes.end() ? nullptr : w.removes ? r->records.remove.get() : r->records.put.get();
   if (by == nullptr) {
+    out.what = applied::outcome::failed;  // during a roll-out another instance may know it
     out.why = "there is no such route any more, or it cannot be written";
     co_return out;
   }
@@ -105,6 +112,7 @@ task<cache::applied> cache::apply(const journaled_write& w) {
     } else if (name == "write.id") {
       what.params.emplace_back(w.id);
     } else {
+      out.what = applied::outcome::failed;
       out.why = "the statement has changed: there is no value for {" + name + "}";
       co_return out;
     }
@@ -116,19 +124,26 @@ task<cache::applied> cache::apply(const journaled_write& w) {
   to.to = &*r;
   to.key = w.key;
   const auto outcome = co_await by->write(std::move(what));
-  if (const auto* error = std::get_if<load_error>(&outcome)) {
+  const auto* error = std::get_if<load_error>(&outcome);
+  if (error != nullptr && (!error->sent || !error->asked) && error->what != load_error::kind::bad_key) {
+    out.what = applied::outcome::away;
     out.why = error->detail;
-    if (error->may_pass) out.what = applied::outcome::answered;
-    else out.what = error->answered || error->what == load_error::kind::bad_key ? applied::outcome::refused : applied::outcome::away;
     co_return out;
   }
-  if (!std::get<written>(outcome).touched) {
-    out.why = "there is no such record";
-    co_return out;
-  }
+  // Whatever came of it, and of earlier attempts: no value from before stays.
   const auto removed = co_await invalidate_record(to);
-  out.what = removed ? applied::outcome::done : applied::outcome::away;
-  if (!removed) out.why = "Redis did not confirm the invalidation";
+  if (!removed) {
+    out.what = applied::outcome::away;
+    out.why = "Redis did not confirm the invalidation";
+  } else if (error != nullptr) {
+    const bool for_good = (error->answered && !error->may_pass) || error->what == load_error::kind::bad_key;
+    out.what = for_good ? applied::outcome::refused : applied::outcome::failed;
+    out.why = error->detail;
+  } else if (!std::get<written>(outcome).touched && !repeated) {
+    out.why = "there is no such record";
+  } else {
+    out.what = applied::outcome::done;  // touching nothing the second time may mean that the first was enough
+  }
   co_return out;
 }
 

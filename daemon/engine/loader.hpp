@@ -57,6 +57,7 @@ struct load_error {
   bool asked = true;          // false: the origin was not even called, so nothing is known of it
   bool answered = false;      // the origin itself said no: a write has changed nothing
   bool may_pass = false;      // of a write: the origin failed over it, and may do better another time
+  bool sent = true;           // false: the origin never saw it, so a write has changed nothing
 
   static load_error failed(std::string detail) { return {kind::failed, std::move(detail)}; }
   static load_error refused(std::string detail) { return {kind::failed, std::move(detail), std::chrono::seconds(1), false, true, true}; }

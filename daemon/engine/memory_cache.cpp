@@ -40,7 +40,7 @@ struct memory_cache::entry : core::s3_fifo::node {
   const std::uint64_t hash;
   const std::uint64_t epoch;
   const core::wall_time until;
-  const value_ptr held;
+  value_ptr held;
   std::unique_ptr<const tag_marks> tags;
 };
 
@@ -115,6 +115,16 @@ bool memory_cache::insert(std::string_view key, value_ptr v, core::wall_time unt
     if (out == nullptr) break;
     s.drop(out);
   }
+  return true;
+}
+
+bool memory_cache::update(std::string_view key, const std::function<value_ptr(const value&)>& change) {
+  const auto hash = hash_of(key);
+  auto& s = shard_of(hash);
+  const std::lock_guard hold(s.mutex);
+  const auto at = s.index.find(probe{hash, key});
+  if (at == s.index.end()) return false;
+  (*at)->held = change(*(*at)->held);
   return true;
 }
 

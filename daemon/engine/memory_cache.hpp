@@ -4,6 +4,7 @@
 #include <array>
 #include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -33,6 +34,8 @@ class memory_cache {
   // False, and not kept, when the stamp no longer holds or the value is larger than 1/16 of a shard. `until` ends its life here.
   bool insert(std::string_view key, value_ptr value, core::wall_time until, const fences& fence, const fences::stamp& stamp);
   bool erase(std::string_view key);
+  // Another form of the same value, with the same end and tags. False: not held.
+  bool update(std::string_view key, const std::function<value_ptr(const value&)>& change);
   template <class Predicate>
   std::uint64_t erase_if(Predicate matches);
   template <class Predicate>

@@ -15,9 +15,11 @@ std::uint64_t shared_state::forget(std::span<const std::string> keys) {
 }
 
 std::uint64_t shared_state::forget_matching(std::string_view glob) {
-  flights.overtake_if([glob](const flight& f) { return core::glob_match(glob, f.key()); });
+  // Variants of a key go with it.
+  const auto matches = [glob](std::string_view key) { return core::glob_match(glob, key.substr(0, key.find('\0'))); };
+  flights.overtake_if([&](const flight& f) { return matches(f.key()); });
   fence.move_all();
-  return l1.erase_if([glob](std::string_view key) { return core::glob_match(glob, key); });
+  return l1.erase_if(matches);
 }
 
 void shared_state::forget_tag(std::string_view tag) {

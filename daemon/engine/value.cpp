@@ -10,14 +10,18 @@ constexpr std::uint64_t body_bytes_max = std::uint64_t(1) << 30;  // the largest
 }  // namespace
 
 value_ptr value::decode(std::string bytes) {
-  if (const auto stored = proto::decode_record(bytes); stored && stored->compressed) {
-    auto plain = proto::inflate_record(*stored, body_bytes_max);
+  auto view = proto::decode_record(bytes);
+  if (view && view->compressed) {
+    auto plain = proto::inflate_record(*view, body_bytes_max);
     if (!plain) return nullptr;
     bytes = std::move(*plain);
+    view = proto::decode_record(bytes);
   }
-  const std::shared_ptr<value> out(new value(std::move(bytes)));
-  const auto view = proto::decode_record(out->bytes_);
   if (!view) return nullptr;
+  // A record is longer than what a string holds in itself, so moving it leaves the bytes, and the views, where they are.
+  const char* const before = bytes.data();
+  const std::shared_ptr<value> out(new value(std::move(bytes)));
+  if (out->bytes_.data() != before) view = proto::decode_record(out->bytes_);
   out->view_ = *view;
   auto& life = out->life_;
   life.created = core::wall_time(core::milliseconds(view->created_ms));

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "daemon/engine/cache.hpp"
@@ -30,7 +31,7 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
   static core::milliseconds lease_of(const cache& c);
   task<bool> hold_lease(write_journal& journal, core::milliseconds ttl);
   task<void> keep_lease(std::shared_ptr<round> r);
-  task<void> apply_all(std::shared_ptr<cache> c, std::vector<journaled_write> entries);
+  task<std::size_t> apply_all(std::shared_ptr<cache> c, std::vector<journaled_write> entries);
   task<void> apply_in_turn(std::shared_ptr<round> r);
   task<bool> apply(round& r, const journaled_write& w);
   task<void> sleep(core::milliseconds longest);
@@ -42,6 +43,15 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
   std::unique_ptr<runtime::alarm> bell_;
   std::string token_;  // of the lease; empty: not held
   runtime::steady_time renew_at_{};
+  runtime::steady_time valid_until_{};  // of the lease, for sure
+  // Keys whose oldest entry could not be applied, and how it went.
+  struct pause {
+    std::string id;
+    int attempts = 0;
+    int failures = 0;
+    runtime::steady_time until{};
+  };
+  std::unordered_map<std::string, pause> paused_;
   bool stopped_ = false;
 };
 

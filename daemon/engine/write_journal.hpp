@@ -41,12 +41,13 @@ class write_journal {
   virtual task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most) = 0;
   virtual task<std::optional<std::uint64_t>> length() = 0;
 
-  // Who applies: one in the fleet, by a lease. What follows is done only while the token still holds it; false: it does not.
-  virtual task<bool> take_lease(std::string_view token, std::chrono::milliseconds ttl) = 0;
-  virtual task<bool> renew_lease(std::string_view token, std::chrono::milliseconds ttl) = 0;
+  // Who applies: one in the fleet, by a lease. What follows is done only while the token still holds it.
+  enum class answer : std::uint8_t { yes, no, unknown };  // unknown: Redis did not answer; ask again
+  virtual task<answer> take_lease(std::string_view token, std::chrono::milliseconds ttl) = 0;
+  virtual task<answer> renew_lease(std::string_view token, std::chrono::milliseconds ttl) = 0;
   virtual task<void> release_lease(std::string_view token) = 0;
-  virtual task<bool> done(std::string_view token, std::string_view id) = 0;
-  virtual task<bool> bury(std::string_view token, const journaled_write& w, std::string_view reason) = 0;  // to the dead letters
+  virtual task<answer> done(std::string_view token, std::string_view id) = 0;
+  virtual task<answer> bury(std::string_view token, const journaled_write& w, std::string_view reason) = 0;  // to the dead letters
 };
 
 }  // namespace asidecar::engine

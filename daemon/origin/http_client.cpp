@@ -226,6 +226,7 @@ task<http_outcome> http_client::send(http_request request, steady_time deadline)
   auto c = co_await acquire(deadline);
   if (!c) {
     failure.timeout = !stopped_;
+    failure.sent = false;
     failure.detail = stopped_ ? "stopped" : "all connections are busy";
     co_return failure;
   }
@@ -236,6 +237,7 @@ task<http_outcome> http_client::send(http_request request, steady_time deadline)
     watch(deadline);
     failure.detail.clear();
     if (!kept) failure.detail = co_await c->open(deadline);
+    failure.sent = failure.detail.empty();
     if (failure.detail.empty()) failure.detail = co_await c->exchange(head, request.body);
     std::erase(busy_, c.get());
     failure.timeout = c->late || worker_.time->now() >= deadline;

@@ -39,6 +39,7 @@ struct http_response {
 struct http_failure {
   bool timeout = false;
   bool too_large = false;
+  bool sent = true;  // false: no connection, so the server never saw the request
   std::string detail;  // for the log only
 };
 

@@ -205,13 +205,15 @@ task<engine::write_outcome> http_writer::write(engine::write_request request) {
   auto outcome = co_await client_->send(std::move(ask), request.deadline);
   if (auto* failure = std::get_if<http_failure>(&outcome)) {
     const auto why = "HTTP: " + failure->detail;
-    co_return failure->timeout ? load_error::timed_out(why) : load_error::failed(why);
+    auto error = failure->timeout ? load_error::timed_out(why) : load_error::failed(why);
+    error.sent = failure->sent;
+    co_return error;
   }
   auto& r = std::get<http_response>(outcome);
   engine::written out;
   if (r.status == 404 || r.status == 410) co_return out;
   const auto said = "HTTP " + std::to_string(r.status);
-  if (r.status / 100 == 4 && r.status != 429) co_return load_error::refused(said);
+  if (r.status / 100 == 4 && r.status != 408 && r.status != 425 && r.status != 429) co_return load_error::refused(said);
   if (r.status / 100 != 2) {
     // It may have done something before it failed, so `answered` is not said of it to those who would keep the value.
     auto error = load_error::failed(said);

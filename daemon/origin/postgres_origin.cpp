@@ -316,19 +316,29 @@ class postgres_writer final : public engine::writer {
 
   task<engine::write_outcome> write(engine::write_request request) override {
     const auto keep = pool_;
-    auto got = co_await keep->ask(statement_, request.params, request.deadline);
+    auto got = co_await keep->ask_alone(statement_, request.params, request.deadline);
     // A statement that the server has forgotten, or that did not reach it, has done nothing yet.
     const auto undone = [](const postgres_answer& a) { return (a.what == postgres_answer::outcome::lost && !a.sent) || a.sqlstate == "26000"; };
-    for (int tries = 1; tries < tries_max && undone(got); ++tries) got = co_await keep->ask(statement_, request.params, request.deadline);
+    for (int tries = 1; tries < tries_max && undone(got); ++tries) got = co_await keep->ask_alone(statement_, request.params, request.deadline);
     engine::written out;
     if (got.what != postgres_answer::outcome::rows) {
       const auto code = got.sqlstate;
+      const bool sent = got.sent;
       const bool answered = got.what == postgres_answer::outcome::refused && !got.sqlstate.empty() && !got.sqlstate.starts_with("57") && !got.sqlstate.starts_with("08");
       auto error = std::get<load_error>(translate(std::move(got), content_type_));
-      // Rolled back: nothing was written. What lost against another transaction, or lacked resources, may pass another time.
+      error.sent = sent;
+      // Rolled back: nothing was written.
       if (answered) error = std::move(error).said_no();
-      const std::string_view state = code;
-      error.may_pass = state.starts_with("40") || state.starts_with("53") || state.starts_with("55");
+      const auto of = [&](std::initializer_list<std::string_view> classes) {
+        return std::any_of(classes.begin(), classes.end(), [&](auto c) { return std::string_view(code).starts_with(c); });
+      };
+      // The data are to blame, not the server: bad values, constraints, views' checks, what a function raises.
+      const bool data = of({"22", "23", "44", "P0"});
+      if (data) error.origins_fault = false;
+      // A server that cannot write at all for now: read-only, out of resources, broken. As good as not reached.
+      if (answered && of({"25", "53", "58", "XX"})) error.sent = false;
+      // Everything else may pass: lost races, a migration under way.
+      error.may_pass = answered && !data;
       co_return error;
     }
     out.touched = returns_ ? !got.rows.empty() : got.touched > 0;
@@ -345,7 +355,8 @@ class postgres_writer final : public engine::writer {
     out.sql = text;
     const auto word = core::first_word(text);
     const bool query = proto::iequals(word, "SELECT") || proto::iequals(word, "VALUES");
-    if (query) out.sql = "SELECT row_to_json(asidecar_w.*)::text FROM (" + text + ") AS asidecar_w LIMIT 1";
+    // No LIMIT: a query that calls a function per row must run to its end.
+    if (query) out.sql = "SELECT row_to_json(asidecar_w.*)::text FROM (" + text + ") AS asidecar_w";
     else if (sql.returns_rows()) out.sql = "WITH asidecar_w AS (" + text + ") SELECT row_to_json(asidecar_w.*)::text FROM asidecar_w LIMIT 1";
     return out;
   }

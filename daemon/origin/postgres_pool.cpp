@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::chrono::milliseconds server_grace{1000};  // how much longer than ours the server's own timeout is
 
+constexpr std::chrono::milliseconds look_again{3};
+constexpr std::chrono::milliseconds late_write_max{3000};
 const std::string types_query = "SELECT array_to_string(parameter_types::text[], chr(10)) FROM pg_prepared_statements WHERE name = $1";
 
 }  // namespace
@@ -72,6 +74,36 @@ task<postgres_answer> postgres_pool::ask(const postgres_statement& s, const post
     std::erase(waiting_, bell.get());
   }
   answer.message = "stopped";
+  co_return answer;
+}
+
+task<postgres_answer> postgres_pool::ask_alone(const postgres_statement& s, const postgres_params& params, steady_time deadline) {
+  const auto bell = worker_.time->make_alarm();
+  postgres_answer answer;
+  answer.sent = false;
+  answer.what = postgres_answer::outcome::timeout;
+  while (!stopped_) {
+    auto c = least_loaded();
+    if (c && c->load() == 0) {
+      answer = co_await c->query(s, params, deadline);
+      // The connection cancels it, or is given up after a while.
+      const auto patience = worker_.time->now() + late_write_max;
+      while (answer.what == postgres_answer::outcome::timeout && c->load() > 0 && worker_.time->now() < patience)
+        co_await bell->wait_until(worker_.time->now() + look_again);
+      co_return answer;
+    }
+    if (!c) {
+      for (const auto& one : connections_) one->hurry();
+      if (!connecting()) {
+        answer.what = postgres_answer::outcome::refused;
+        answer.message = "no connection: " + connections_.front()->trouble();
+        co_return answer;
+      }
+    }
+    if (worker_.time->now() >= deadline) break;
+    co_await bell->wait_until(std::min(deadline, worker_.time->now() + look_again));
+  }
+  answer.message = "no free connection in time";
   co_return answer;
 }
 

@@ -25,6 +25,9 @@ class postgres_pool {
 
   // Waits for a connection while one is being tried. When all tries failed a moment ago, so does this.
   runtime::task<postgres_answer> ask(const postgres_statement& s, const postgres_params& params, runtime::steady_time deadline);
+  // For a write: sent only where nothing runs before it, so that it runs now or never. If it is late, this returns only when it has
+  // ended at the server, or its connection was given up.
+  runtime::task<postgres_answer> ask_alone(const postgres_statement& s, const postgres_params& params, runtime::steady_time deadline);
   struct probed {
     postgres_answer answer;
     std::vector<std::string> types;  // what the server takes each parameter for; empty when that cannot be said

@@ -8,20 +8,19 @@ namespace {
 
 using engine::journaled_write;
 
-constexpr std::string_view entries_max = "100000";  // beyond this many that are not yet applied, writes are refused
-constexpr std::string_view dead_max = "10000";      // the oldest dead letters give way
+constexpr std::string_view entries_max = "100000";  // of the journal and the dead letters together; beyond, writes are refused
 
-// KEYS: stream. ARGV: most, then fields and values.
+// KEYS: stream, dead letters. ARGV: most, then fields and values.
 constexpr std::string_view append_script =
-    "if redis.call('XLEN',KEYS[1])>=tonumber(ARGV[1]) then return '' end "
+    "if redis.call('XLEN',KEYS[1])+redis.call('XLEN',KEYS[2])>=tonumber(ARGV[1]) then return '' end "
     "return redis.call('XADD',KEYS[1],'*',unpack(ARGV,2))";
 // KEYS: lease, stream. ARGV: token, id.
 constexpr std::string_view done_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
-// KEYS: lease, stream, dead letters. ARGV: token, id, most, then fields and values.
+// KEYS: lease, stream, dead letters. ARGV: token, id, then fields and values.
 constexpr std::string_view bury_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
-    "redis.call('XADD',KEYS[3],'MAXLEN','~',ARGV[3],'*',unpack(ARGV,4)) redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
+    "redis.call('XADD',KEYS[3],'*',unpack(ARGV,3)) redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
 // A parameter's field is its name behind one of these.
 constexpr std::string_view text_param = "p:";
 constexpr std::string_view null_param = "n:";
@@ -60,7 +59,7 @@ class journal final : public engine::write_journal {
       : connection_(std::move(c)), stream_(proto::journal_name(prefix)), dead_(proto::dead_letters_name(prefix)), lease_(connection_, proto::journal_lease_name(prefix)) {}
 
   task<appended> append(const journaled_write& w) override {
-    auto words = words_of("EVAL", append_script, "1", stream_, entries_max);
+    auto words = words_of("EVAL", append_script, "2", stream_, dead_, entries_max);
     for (auto& field : fields_of(w)) words.push_back(std::move(field));
     const auto done = co_await connection_->run(std::move(words));
     appended out;
@@ -84,22 +83,29 @@ class journal final : public engine::write_journal {
     co_return static_cast<std::uint64_t>(got->integer);
   }
 
-  task<bool> take_lease(std::string_view token, std::chrono::milliseconds ttl) override { return lease_.take(token, ttl); }
-  task<bool> renew_lease(std::string_view token, std::chrono::milliseconds ttl) override { return lease_.renew(token, ttl); }
+  task<answer> take_lease(std::string_view token, std::chrono::milliseconds ttl) override {
+    const auto r = co_await lease_.take(token, ttl);
+    co_return answer_of(r);
+  }
+  task<answer> renew_lease(std::string_view token, std::chrono::milliseconds ttl) override {
+    const auto r = co_await lease_.renew(token, ttl);
+    co_return answer_of(r);
+  }
   task<void> release_lease(std::string_view token) override { return lease_.release(token); }
 
-  task<bool> done(std::string_view token, std::string_view id) override {
-    co_return succeeded(co_await connection_->run(words_of("EVAL", done_script, "2", lease_.name(), stream_, token, id)));
+  task<answer> done(std::string_view token, std::string_view id) override {
+    co_return answer_of(co_await connection_->run(words_of("EVAL", done_script, "2", lease_.name(), stream_, token, id)));
   }
 
-  task<bool> bury(std::string_view token, const journaled_write& w, std::string_view reason) override {
-    auto words = words_of("EVAL", bury_script, "3", lease_.name(), stream_, dead_, token, w.id, dead_max, "id", w.id, "reason", reason);
+  task<answer> bury(std::string_view token, const journaled_write& w, std::string_view reason) override {
+    auto words = words_of("EVAL", bury_script, "3", lease_.name(), stream_, dead_, token, w.id, "id", w.id, "reason", reason);
     for (auto& field : fields_of(w)) words.push_back(std::move(field));
-    co_return succeeded(co_await connection_->run(std::move(words)));
+    co_return answer_of(co_await connection_->run(std::move(words)));
   }
 
  private:
-  static bool succeeded(const reply& r) { return r && !r->is_error() && r->integer == 1; }
+  static answer answer_of(const std::optional<bool>& r) { return !r ? answer::unknown : *r ? answer::yes : answer::no; }
+  static answer answer_of(const reply& r) { return !r || r->is_error() ? answer::unknown : r->integer == 1 ? answer::yes : answer::no; }
 
   std::shared_ptr<connection> connection_;
   const std::string stream_;

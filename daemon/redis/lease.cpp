@@ -8,14 +8,16 @@ constexpr std::string_view release_script = "if redis.call('GET',KEYS[1])==ARGV[
 
 }  // namespace
 
-task<bool> lease::take(std::string_view token, std::chrono::milliseconds ttl) {
+task<std::optional<bool>> lease::take(std::string_view token, std::chrono::milliseconds ttl) {
   const auto got = co_await connection_->run(words_of("SET", name_, token, "NX", "PX", std::to_string(ttl.count())));
-  co_return got && got->is_ok();
+  if (!got) co_return std::nullopt;
+  co_return got->is_ok();
 }
 
-task<bool> lease::renew(std::string_view token, std::chrono::milliseconds ttl) {
+task<std::optional<bool>> lease::renew(std::string_view token, std::chrono::milliseconds ttl) {
   const auto done = co_await connection_->run(words_of("EVAL", renew_script, "1", name_, token, std::to_string(ttl.count())));
-  co_return done && !done->is_error() && done->integer == 1;
+  if (!done || done->is_error()) co_return std::nullopt;
+  co_return done->integer == 1;
 }
 
 task<void> lease::release(std::string_view token) { co_await connection_->run(words_of("EVAL", release_script, "1", name_, token)); }

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,8 +16,9 @@ class lease {
   lease(std::shared_ptr<connection> c, std::string name) : connection_(std::move(c)), name_(std::move(name)) {}
 
   const std::string& name() const noexcept { return name_; }
-  task<bool> take(std::string_view token, std::chrono::milliseconds ttl);
-  task<bool> renew(std::string_view token, std::chrono::milliseconds ttl);  // false: lost, or Redis is away
+  // nullopt: Redis did not answer.
+  task<std::optional<bool>> take(std::string_view token, std::chrono::milliseconds ttl);
+  task<std::optional<bool>> renew(std::string_view token, std::chrono::milliseconds ttl);
   task<void> release(std::string_view token);
 
  private:

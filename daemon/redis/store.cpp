@@ -1,6 +1,8 @@
 #include "daemon/redis/store.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdio>
 #include <deque>
 
 #include "daemon/core/glob.hpp"
@@ -57,14 +59,15 @@ class batch {
     connection_.send_words(calls_.emplace_back(), words...);
   }
   task<reply> next() { return calls_.at(taken_++).wait(); }
-  // All replies; false when one is missing or an error.
-  task<bool> all_good() {
-    bool good = true;
+  // Takes all replies; false when one is missing. An ACL that forbids to publish is no reason to fail: who may not publish may not
+  // subscribe either, and then trusts no copies.
+  task<bool> all_answered() {
+    bool answered = true;
     while (taken_ < calls_.size()) {
       const auto r = co_await next();
-      good = good && r && !r->is_error();
+      answered = answered && r;
     }
-    co_return good;
+    co_return answered;
   }
 
  private:
@@ -196,7 +199,7 @@ class store final : public l2_store {
       for (const auto& v : tags ? tags->elements : std::vector<proto::resp_value>()) versions.append(v.text);
       current = versions == value->content().tag_versions;
     }
-    co_await b.all_good();
+    co_await b.all_answered();
     if (!done || done->is_error()) co_return core::fill_outcome::down;
     if (done->integer != 1) co_return core::fill_outcome::lock_lost;
     co_return current ? core::fill_outcome::stored : core::fill_outcome::tag_moved;
@@ -212,7 +215,7 @@ class store final : public l2_store {
     publish(b, proto::backplane_message::kind::key, key);
     const auto locked = co_await b.next();
     const auto removed = co_await b.next();
-    co_await b.all_good();
+    co_await b.all_answered();
     const bool done = locked && locked->is_ok() && removed && !removed->is_error();
     if (!done) keep_orphan(key, token);
     co_return done;
@@ -250,8 +253,8 @@ class store final : public l2_store {
     batch news(*connection_);
     if (unlocked && unlocked->integer > 0) news.add("PUBLISH", lock_name, "");
     publish(news, proto::backplane_message::kind::key, what.key);
-    co_await news.all_good();
-    co_return done;
+    const bool told = co_await news.all_answered();
+    co_return done && told;
   }
 
   task<count> invalidate(std::vector<std::string> keys, mode how, core::wall_time now) override {
@@ -267,7 +270,8 @@ class store final : public l2_store {
       if (!n) co_return std::nullopt;
       batch news(*connection_);
       for (const auto& key : some) publish(news, proto::backplane_message::kind::key, key);
-      co_await news.all_good();
+      const bool told = co_await news.all_answered();
+      if (!told) co_return std::nullopt;  // other instances may go on with what they have
       total += *n;
     }
     co_return total;
@@ -288,7 +292,8 @@ class store final : public l2_store {
     if (!values) co_return std::nullopt;
     batch news(*connection_);
     publish(news, proto::backplane_message::kind::pattern, glob);
-    co_await news.all_good();
+    const bool told = co_await news.all_answered();
+    if (!told) co_return std::nullopt;
     co_return values;
   }
 
@@ -297,7 +302,7 @@ class store final : public l2_store {
     for (const auto& tag : tags) {
       const auto name = proto::tag_name(prefix_, tag);
       if (how == mode::purge) b.add("UNLINK", name);
-      else b.send(script_words(expire_tag_script, words_of(name), words_of(worker_.random->token().substr(0, proto::tag_version_bytes / 2))));
+      else b.send(script_words(expire_tag_script, words_of(name), words_of(stale_mark())));
       publish(b, proto::backplane_message::kind::tag, tag);
     }
     std::uint64_t total = 0;
@@ -306,7 +311,10 @@ class store final : public l2_store {
       const auto done = co_await b.next();
       good = good && done && !done->is_error();
       if (good) total += static_cast<std::uint64_t>(done->integer);
-      for (std::size_t told = 0; told < messages_each(); ++told) co_await b.next();
+      for (std::size_t told = 0; told < messages_each(); ++told) {
+        const auto heard = co_await b.next();
+        good = good && heard;
+      }
     }
     if (!good) co_return std::nullopt;
     co_return total;
@@ -363,6 +371,14 @@ class store final : public l2_store {
 
   // --- tags
 
+  static constexpr std::size_t mark_time_digits = 12;
+  // The second half of a version that was marked stale: the time in ms, and something that makes it unlike any other.
+  std::string stale_mark() const {
+    char digits[mark_time_digits + 1];
+    std::snprintf(digits, sizeof digits, "%012llx", static_cast<unsigned long long>(worker_.time->wall_now().time_since_epoch().count()));
+    return std::string(digits, mark_time_digits) + worker_.random->token().substr(0, proto::tag_version_bytes / 2 - mark_time_digits);
+  }
+
   std::vector<std::string> tags_query(std::span<const std::string> tags) const {
     std::vector<std::string> words{"MGET"};
     for (const auto& tag : tags) words.push_back(proto::tag_name(prefix_, tag));
@@ -405,15 +421,20 @@ class store final : public l2_store {
     constexpr std::size_t half = proto::tag_version_bytes / 2;
     bool purged = held.tags_hash != proto::hash_tags(what.tags) || held.tag_versions.size() != now.size();
     bool expired = false;
+    std::int64_t expired_at = worker_.time->wall_now().time_since_epoch().count();
     for (std::size_t at = 0; !purged && at < now.size(); at += proto::tag_version_bytes) {
       purged = held.tag_versions.substr(at, half) != now.substr(at, half);
-      expired = expired || held.tag_versions.substr(at + half, half) != now.substr(at + half, half);
+      const auto mark = std::string_view(now).substr(at + half, half);
+      if (held.tag_versions.substr(at + half, half) == mark) continue;
+      expired = true;
+      // When it was marked, see invalidate_tags.
+      if (std::int64_t when = 0; std::from_chars(mark.data(), mark.data() + mark_time_digits, when, 16).ec == std::errc{}) expired_at = std::min(expired_at, when);
     }
     if (purged) {
       got.found = nullptr;
     } else if (expired && got.found->life().freshness_left(worker_.time->wall_now()) > core::milliseconds(0)) {
       auto marked = held;
-      marked.expired_at_ms = std::max<std::int64_t>(1, worker_.time->wall_now().time_since_epoch().count());
+      marked.expired_at_ms = std::max<std::int64_t>(1, expired_at);
       got.found = engine::value::encode(marked);
     }
   }
@@ -493,7 +514,7 @@ class store final : public l2_store {
   task<void> wake(std::vector<std::string> lock_names) {
     batch b(*connection_);
     for (const auto& name : lock_names) b.add("PUBLISH", name, "");
-    co_await b.all_good();
+    co_await b.all_answered();
   }
 
   enum class scanned : std::uint8_t { locks, purge, expire };

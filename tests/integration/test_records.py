@@ -222,3 +222,38 @@ def test_statuses_of_the_upstream(start_daemon, upstream, store, status, expecte
     assert record(daemon, "PUT", "product:1", b"x").status == expected
     # Only what is known to have changed nothing leaves the value where it is.
     assert daemon.get("product:1").body == (b"old" if status == 409 else b"new")
+
+
+# --- what a review found
+
+
+def test_constraint_violations_do_not_open_the_breaker(start_daemon, store, postgres, table):
+    postgres.run(f"ALTER TABLE {table} ADD CHECK (age < 200)")
+    parts = config(postgres, table)
+    parts["origins"]["db"]["breaker"] = {"failures": 3}
+    daemon = start_daemon(store=store, **parts)
+    for _ in range(5):
+        assert record(daemon, "PUT", "person:1", {**NEW, "age": 500}).status == 502
+    assert daemon.get("person:2").status == 200
+
+
+def test_a_write_that_was_never_sent_leaves_the_value_where_it_is(start_daemon, redis, prefix, postgres, table):
+    postgres.run("CHECKPOINT")
+    daemon = start_daemon(store={"redis": redis.url, "prefix": prefix}, **config(postgres, table))
+    daemon.get("person:1")
+    postgres.stop()
+    try:
+        eventually(lambda: record(daemon, "PUT", "person:1", NEW).status in (502, 503))
+        assert record(daemon, "PUT", "person:1", NEW).status in (502, 503)
+        assert daemon.get("person:1").cache.hit
+    finally:
+        postgres.start()
+
+
+def test_a_query_that_calls_a_function_for_each_row_runs_to_its_end(start_daemon, store, postgres, table):
+    name = f"rename_{uuid.uuid4().hex}"
+    postgres.run(f"CREATE FUNCTION {name}(who int, how text) RETURNS int LANGUAGE plpgsql VOLATILE AS "
+                 f"$$ BEGIN UPDATE {table} SET name = how WHERE id = who; RETURN who; END $$")
+    daemon = start_daemon(store=store, **config(postgres, table, put=f"SELECT {name}(id, {{body.name}}) AS id FROM people"))
+    assert record(daemon, "PUT", "person:1", {"name": "same"}).status == 200
+    assert postgres.run(f"SELECT DISTINCT name FROM {table}") == [("same",)]

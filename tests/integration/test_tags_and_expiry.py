@@ -216,3 +216,48 @@ def test_a_value_of_one_letter_is_kept_as_it_is(start_daemon, upstream, redis, p
     daemon = start_daemon(**config(upstream, {"store": {"redis": redis.url, "prefix": prefix}}))
     assert daemon.get("user:1").cache.stored
     assert daemon.get("user:1").cache.hit
+
+
+# --- what a review found
+
+
+def test_a_pattern_reaches_variants(start_daemon, upstream, tiers):
+    number_upstream(upstream, "/users/1")
+    daemon = start_daemon(**config(upstream, tiers, forward_headers=["X-Lang"]))
+    assert daemon.get("user:1", x_lang="de").body == b"0"
+    daemon.get("user:1", x_lang="de")
+    purge(daemon, patterns=["user:?"])
+    assert daemon.get("user:1", x_lang="de").body == b"1"
+
+
+def test_a_tag_still_reaches_what_was_expired(start_daemon, upstream, tiers):
+    number_upstream(upstream, "/users/1")
+    daemon = start_daemon(**config(upstream, tiers, stale_if_error="100s", stale_while_revalidate="100s"))
+    daemon.get("user:1")
+    purge(daemon, keys=["user:1"], mode="expire")
+    purge(daemon, tags=["people"])
+    assert daemon.get("user:1").body == b"1"
+
+
+def test_what_a_tag_expired_ages(start_daemon, upstream, redis, prefix):
+    number_upstream(upstream, "/users/1")
+    daemon = start_daemon(**config(upstream, {"store": {"redis": redis.url, "prefix": prefix}}, stale_while_revalidate="1s"))
+    daemon.get("user:1")
+    purge(daemon, tags=["people"], mode="expire")
+    time.sleep(1.2)
+    assert daemon.get("user:1").body == b"1", "its time of revalidation is over"
+
+
+def test_a_tag_that_came_with_a_reload_reaches_what_is_in_l1(start_daemon, upstream, tiers):
+    import signal
+    number_upstream(upstream, "/users/1")
+    parts = config(upstream, tiers)
+    daemon = start_daemon(**parts)
+    daemon.get("user:1")
+    daemon.get("user:1")
+    parts["routes"][0]["tags"] = ["new"]
+    daemon.write_config(**parts)
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: daemon.admin("GET", "/v1/explain/user:1").json()["tags"] == ["new"])
+    purge(daemon, tags=["new"])
+    assert daemon.get("user:1").body != b"0"

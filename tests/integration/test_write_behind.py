@@ -191,3 +191,73 @@ def test_no_acknowledged_write_is_lost_when_daemons_are_killed(start_daemon, red
         missing = set(range(1, n + 1)) - set(seen)
         assert all(m not in seen for m in missing)
     assert redis.client()("EXISTS", f"asidecar:{{writes:{prefix}}}:dead") == 0
+
+
+# --- what a review found
+
+
+def test_a_write_that_never_succeeds_does_not_hold_up_other_keys(start_daemon, redis, prefix, upstream):
+    upstream.on("/a/bad", Reply(status=500))
+    upstream.on("/a/good", Reply("ok"))
+    daemon = start_daemon(store={"redis": redis.url, "prefix": prefix}, origins={"web": {"http": upstream.url, "breaker": {"failures": 100000}}},
+                          routes=[{"name": "a", "key": "a:{id}", "origin": "web", "load": "GET /a/{id}", "write": {"strategy": "behind", "put": "PUT /a/{id}"}}])
+    daemon.request("PUT", "/v1/records/a:bad", b"1")
+    eventually(lambda: upstream.count("/a/bad") >= 2)
+    for n in range(5):
+        before = upstream.count("/a/good")
+        assert daemon.request("PUT", "/v1/records/a:good", str(n).encode()).status == 202
+        eventually(lambda: upstream.count("/a/good") > before, within=3)
+    eventually(lambda: redis.client()("XLEN", f"asidecar:{{writes:{prefix}}}") == 1)
+
+
+def test_a_backlog_of_large_bodies_is_worked_off(start_daemon, redis, prefix, upstream):
+    upstream.on("*", Reply(status=503))
+    daemon = start_daemon(store={"redis": redis.url, "prefix": prefix, "timeout": "500ms"}, origins={"web": {"http": upstream.url, "breaker": {"failures": 100000}}},
+                          routes=[{"name": "a", "key": "a:{id}", "origin": "web", "load": "GET /a/{id}", "write": {"strategy": "behind", "put": "PUT /a/{id}"}}])
+    for n in range(70):
+        assert daemon.request("PUT", f"/v1/records/a:{n}", b"x" * 1_000_000).status == 202
+    upstream.on("*", Reply("ok"))
+    eventually(lambda: redis.client()("XLEN", f"asidecar:{{writes:{prefix}}}") == 0, within=40)
+    assert redis.client()("EXISTS", f"asidecar:{{writes:{prefix}}}:dead") == 0
+
+
+def test_a_write_behind_a_slow_load_is_not_applied_twice_in_the_wrong_order(start_daemon, redis, prefix, postgres, table):
+    parts = config(redis, prefix, postgres, table, timeout="300ms")
+    parts["origins"]["db"]["connections"] = 2
+    parts["routes"].append({"name": "slow", "key": "slow:{s}", "origin": "db", "load": "SELECT {s} AS s, pg_sleep(1) IS NULL AS x", "timeout": "3s"})
+    daemon = start_daemon(threads=1, **parts)
+    with daemon.wire() as wire:
+        wire.send("GET /v1/keys/slow:1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.1)
+        for n in (1, 2):
+            assert put(daemon, "item:a", n).status == 202
+        wire.read()
+    eventually(lambda: redis.client()("XLEN", f"asidecar:{{writes:{prefix}}}") == 0)
+    time.sleep(0.3)
+    seen = [n for (n,) in postgres.run(f"SELECT n FROM {table}_log WHERE id = 'a' ORDER BY at")]
+    assert seen == sorted(seen) and postgres.value(f"SELECT n FROM {table} WHERE id = 'a'") == 2
+
+
+def test_what_was_acknowledged_is_applied_after_the_strategy_has_changed(start_daemon, redis, prefix, postgres, table):
+    parts = config(redis, prefix, postgres, table)
+    client = redis.client()
+    lease = f"asidecar:{{writes:{prefix}}}:lease"
+    client("SET", lease, "somebody", "PX", 60_000)
+    one = start_daemon(**parts)
+    assert put(one, "item:a", 3).status == 202
+    one.stop()
+    client("DEL", lease)
+    parts["routes"][0]["write"]["strategy"] = "invalidate"
+    start_daemon(**parts)
+    eventually(lambda: postgres.run(f"SELECT n FROM {table} WHERE id = 'a'") == [(3,)])
+
+
+def test_a_stalled_redis_does_not_cost_the_lease(start_daemon, own_redis, prefix, postgres, table):
+    daemon = start_daemon(**config(own_redis, prefix, postgres, table))
+    put(daemon, "item:a", 1)
+    eventually(lambda: postgres.run(f"SELECT n FROM {table} WHERE id = 'a'") == [(1,)])
+    own_redis.stall()
+    time.sleep(0.3)
+    own_redis.go_on()
+    eventually(lambda: put(daemon, "item:a", 2).status == 202, within=3)
+    eventually(lambda: postgres.run(f"SELECT n FROM {table} WHERE id = 'a'") == [(2,)], within=4)

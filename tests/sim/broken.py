@@ -19,7 +19,7 @@ SEEDS = 150
 VARIANTS = {
     "a stamp that does not hold is ignored": ("daemon/engine/memory_cache.cpp", "if (!fence.holds(key, stamp)) return false;", "(void)stamp;", "5.3"),
     "a flight is not overtaken": ("daemon/engine/shared_state.cpp", "    flights.overtake(key);\n", "", "5.3"),
-    "flights of a pattern are not overtaken": ("daemon/engine/shared_state.cpp", "  flights.overtake_if([glob]", "  if (glob.empty()) flights.overtake_if([glob]", "5.3"),
+    "flights of a pattern are not overtaken": ("daemon/engine/shared_state.cpp", "  flights.overtake_if([&]", "  if (glob.empty()) flights.overtake_if([&]", "5.3"),
     "a tag moves no fence": ("daemon/engine/shared_state.cpp", "  fence.move_tag(tag);\n", "", "5.3"),
     "what was changed in the store stays in L1": ("daemon/engine/shared_state.cpp", "  fence.move(key);\n  l1.erase(key);\n", "  (void)key;\n", "5.3"),
     "a lost backplane changes nothing": ("daemon/engine/shared_state.cpp", "  l1_trusted.store(false, std::memory_order_release);\n  everything_changed_in_store();\n", "", "5.3"),
