@@ -96,10 +96,12 @@ class daemon {
   bool stopping_ = false;
 };
 
-std::vector<std::vector<std::string>> tags_of(const config::settings& s) {
-  std::vector<std::vector<std::string>> out;
-  for (const auto& r : s.routes) out.push_back(r.tags);
-  return out;
+bool tags_differ(const config::settings& now, const config::settings& wanted) {
+  for (const auto& r : wanted.routes) {
+    const auto same = std::find_if(now.routes.begin(), now.routes.end(), [&](const auto& one) { return one.key == r.key; });
+    if (same != now.routes.end() && same->tags != r.tags) return true;
+  }
+  return false;
 }
 
 std::size_t worker_count(const config::settings& s) { return s.threads != 0 ? s.threads : runtime::usable_cpus(); }
@@ -257,7 +259,7 @@ void daemon::reload() {
     return;
   }
   log_->set_level(loaded.value->log.level);
-  if (tags_of(current_->settings) != tags_of(*loaded.value)) {  // copies in L1 carry the marks of the old ones
+  if (tags_differ(current_->settings, *loaded.value)) {  // copies in L1 carry the marks of the old ones
     shared_.l1.erase_if([](std::string_view) { return true; });
     shared_.fence.move_all();
     shared_.flights.overtake_if([](const engine::flight&) { return true; });
