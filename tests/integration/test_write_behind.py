@@ -215,7 +215,7 @@ def test_a_backlog_of_large_bodies_is_worked_off(start_daemon, redis, prefix, up
     daemon = start_daemon(store={"redis": redis.url, "prefix": prefix, "timeout": "500ms"}, origins={"web": {"http": upstream.url, "breaker": {"failures": 100000}}},
                           routes=[{"name": "a", "key": "a:{id}", "origin": "web", "load": "GET /a/{id}", "write": {"strategy": "behind", "put": "PUT /a/{id}"}}])
     for n in range(70):
-        assert daemon.request("PUT", f"/v1/records/a:{n}", b"x" * 1_000_000).status == 202
+        eventually(lambda n=n: daemon.request("PUT", f"/v1/records/a:{n}", b"x" * 1_000_000).status == 202)
     upstream.on("*", Reply("ok"))
     eventually(lambda: redis.client()("XLEN", f"asidecar:{{writes:{prefix}}}") == 0, within=40)
     assert redis.client()("EXISTS", f"asidecar:{{writes:{prefix}}}:dead") == 0
