@@ -9,13 +9,7 @@
 namespace asidecar::config {
 namespace {
 
-// JSON strings are YAML double-quoted scalars, so whatever the text is, it is read back as text.
-std::string quote(std::string_view text) {
-  std::string out = "\"";
-  proto::append_json_escaped(out, text);
-  return out + '"';
-}
-
+// Texts are written as JSON strings, which are YAML double-quoted scalars: whatever the text is, it is read back as text.
 // Writes one mapping. `lead` stands before its first line: the indent, or "- " after it for an element of a
 // list.
 class printer final : public option_visitor {
@@ -44,18 +38,18 @@ class printer final : public option_visitor {
 
   void text(const option& o, std::string& value, text_check) override {
     // Empty is the same as absent for every text but this one, whose default is not empty.
-    if (!value.empty() || o.name == "prefix") line(o.name, quote(value));
+    if (!value.empty() || o.name == "prefix") line(o.name, proto::json_string(value));
   }
   void secret(const option& o, std::string& value) override {
-    if (!value.empty()) line(o.name, quote("***"));
+    if (!value.empty()) line(o.name, proto::json_string("***"));
   }
   void url(const option& o, std::string& value, text_check) override {
-    if (!value.empty()) line(o.name, quote(redact_url(value)));
+    if (!value.empty()) line(o.name, proto::json_string(redact_url(value)));
   }
 
   void texts(const option& o, std::vector<std::string>& value, text_check) override {
     std::string items;
-    for (const auto& item : value) items.append(items.empty() ? "" : ", ").append(quote(item));
+    for (const auto& item : value) items.append(items.empty() ? "" : ", ").append(proto::json_string(item));
     line(o.name, '[' + items + ']');
   }
 
@@ -88,7 +82,7 @@ class printer final : public option_visitor {
     if (items.count == 0) return line(o.name, "{}");
     open(o.name);
     for (std::size_t i = 0; i < items.count; ++i) {
-      out_.append(indent_).append("  ").append(quote(items.name(i))).append(":\n");
+      out_.append(indent_).append("  ").append(proto::json_string(items.name(i))).append(":\n");
       printer inside(out_, indent_ + "    ", indent_ + "    ");
       items.inside(inside, i);
     }

@@ -12,12 +12,6 @@
 namespace asidecar::config {
 namespace {
 
-std::string json(std::string_view text) {
-  std::string out = "\"";
-  proto::append_json_escaped(out, text);
-  return out + '"';
-}
-
 std::string code(std::string_view text) {
   return '`' + std::string(text) + '`';
 }
@@ -55,7 +49,7 @@ class collector final : public option_visitor {
   void integer_or_auto(const option& o, std::uint32_t& value, std::uint32_t max) override {
     add(o, "`auto`, or integer, 1 to " + std::to_string(max),
         or_environment(R"({"const": "auto"}, )" + integer_schema(1, max)),
-        value == 0 ? json("auto") : std::to_string(value));
+        value == 0 ? proto::json_string("auto") : std::to_string(value));
   }
   void number(const option& o, double& value, double min, double below) override {
     add(o, "number, " + shortest(min) + " to less than " + shortest(below),
@@ -65,23 +59,23 @@ class collector final : public option_visitor {
   }
   void duration(const option& o, milliseconds& value, milliseconds min, milliseconds max) override {
     add(o, "duration, " + print_duration(min) + " to " + print_duration(max), R"("$ref": "#/$defs/duration")",
-        json(print_duration(value)));
+        proto::json_string(print_duration(value)));
   }
   void size(const option& o, std::uint64_t& value, std::uint64_t max) override {
-    add(o, "size, at most " + print_size(max), R"("$ref": "#/$defs/size")", json(print_size(value)));
+    add(o, "size, at most " + print_size(max), R"("$ref": "#/$defs/size")", proto::json_string(print_size(value)));
   }
   void text(const option& o, std::string& value, text_check) override {
-    add(o, "text", R"("type": "string")", value.empty() ? "" : json(value));
+    add(o, "text", R"("type": "string")", value.empty() ? "" : proto::json_string(value));
   }
   void secret(const option& o, std::string&) override {
     add(o, "secret, or `file:PATH`", R"("type": "string", "minLength": 1)", "");
   }
   void url(const option& o, std::string& value, text_check) override {
-    add(o, "URL, or `file:PATH`", R"("type": "string", "minLength": 1)", value.empty() ? "" : json(value));
+    add(o, "URL, or `file:PATH`", R"("type": "string", "minLength": 1)", value.empty() ? "" : proto::json_string(value));
   }
   void texts(const option& o, std::vector<std::string>& value, text_check) override {
     std::string items;
-    for (const auto& item : value) items.append(items.empty() ? "" : ", ").append(json(item));
+    for (const auto& item : value) items.append(items.empty() ? "" : ", ").append(proto::json_string(item));
     add(o, "text or list of texts",
         R"("anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": ["string", "null"]}])",
         '[' + items + ']');
@@ -91,9 +85,9 @@ class collector final : public option_visitor {
     std::string allowed;
     for (const auto name : names) {
       type.append(type.empty() ? "" : ", ").append(code(name));
-      allowed.append(allowed.empty() ? "" : ", ").append(json(name));
+      allowed.append(allowed.empty() ? "" : ", ").append(proto::json_string(name));
     }
-    add(o, "one of " + type, or_environment(R"({"enum": [)" + allowed + "]}"), json(names[value]));
+    add(o, "one of " + type, or_environment(R"({"enum": [)" + allowed + "]}"), proto::json_string(names[value]));
   }
 
   void section(const option& o, const body& describe_inside) override {
@@ -207,7 +201,7 @@ void write_table(std::string& out, const std::vector<entry>& entries, const std:
 void write_object(std::string& out, const std::vector<entry>& entries, const std::string& indent);
 
 void write_schema(std::string& out, const entry& e, const std::string& indent) {
-  out.append(indent + json(e.name) + ": {\"description\": " + json(e.help));
+  out.append(indent + proto::json_string(e.name) + ": {\"description\": " + proto::json_string(e.help));
   if (!e.schema.empty()) out.append(", " + e.schema);
   if (!e.default_value.empty() && !e.inherited) out.append(", \"default\": " + e.default_value);
   if (e.inside == nesting::section) {
@@ -232,7 +226,7 @@ void write_object(std::string& out, const std::vector<entry>& entries, const std
   for (const auto& e : entries) {
     write_schema(out, e, indent + "  ");
     out.append(&e == &entries.back() ? "\n" : ",\n");
-    if (e.required) required.append(required.empty() ? "" : ", ").append(json(e.name));
+    if (e.required) required.append(required.empty() ? "" : ", ").append(proto::json_string(e.name));
   }
   out.append(indent + '}');
   if (!required.empty()) out.append(", \"required\": [" + required + ']');

@@ -31,7 +31,6 @@ inline constexpr problem_type uri_too_long{414, "uri-too-long", "URI Too Long"};
 inline constexpr problem_type expectation_failed{417, "expectation-failed", "Expectation Failed"};
 inline constexpr problem_type headers_too_large{431, "headers-too-large", "Request Header Fields Too Large"};
 inline constexpr problem_type internal{500, "internal", "Internal Error"};
-inline constexpr problem_type not_implemented{501, "not-implemented", "Not Implemented"};
 inline constexpr problem_type origin_failed{502, "origin-failed", "Origin Failed"};
 inline constexpr problem_type overloaded{503, "overloaded", "Overloaded"};
 inline constexpr problem_type origin_open{503, "origin-open", "Origin Circuit Open"};

@@ -26,6 +26,8 @@ bool valid_utf8(std::string_view text) noexcept;
 
 // Appends `text` as the inside of a JSON string. Bytes that are not UTF-8 become U+FFFD.
 void append_json_escaped(std::string& out, std::string_view text);
+// The whole string, in its quotes.
+std::string json_string(std::string_view text);
 
 // For logs: printable ASCII stays, everything else becomes \xNN; at most `limit` bytes of input are shown.
 std::string escape_for_log(std::string_view text, std::size_t limit = 128);

@@ -74,12 +74,16 @@ build() {
   cmake --build --preset "$preset" --target "$@"
 }
 
-run_catch() {
+# unit_tests PRESET NAME: builds and runs them. Fails only when they did not build.
+unit_tests() {
   local code=0
-  "$2" -r junit -o "$reports/$1.xml" || code=$?
+  local tests=build/$1/tests/unit_tests
+  build "$1" unit_tests || code=$?
+  if [ "$code" -ne 0 ]; then count_one "build of the unit tests, preset $1" "$code"; return 1; fi
+  "$tests" -r junit -o "$reports/$2.xml" || code=$?
   # The JUnit report hides what failed in a file; say it again for a reader.
-  if [ "$code" -ne 0 ]; then "$2" || true; fi
-  count "$1" "$reports/$1.xml" "$code"
+  if [ "$code" -ne 0 ]; then "$tests" || true; fi
+  count "$2" "$reports/$2.xml" "$code"
 }
 
 part_layers() {
@@ -91,10 +95,7 @@ part_layers() {
 
 part_unit() {
   title "unit tests"
-  local code=0
-  build release unit_tests || code=$?
-  if [ "$code" -ne 0 ]; then count_one "build of the unit tests" "$code"; return 0; fi
-  run_catch unit build/release/tests/unit_tests
+  unit_tests release unit || true
 }
 
 part_sim() {
@@ -121,19 +122,16 @@ part_integration() {
 
 part_asan() {
   title "unit tests under AddressSanitizer and UndefinedBehaviorSanitizer"
-  local code=0
-  build asan unit_tests || code=$?
-  if [ "$code" -ne 0 ]; then count_one "ASan build of the unit tests" "$code"; return 0; fi
-  run_catch asan build/asan/tests/unit_tests
+  unit_tests asan asan || true
 }
 
 # sanitized PRESET: unit and integration tests with everything under a sanitizer.
 sanitized() {
   title "unit and integration tests, preset $1"
   local code=0
-  build "$1" unit_tests asidecar || code=$?
-  if [ "$code" -ne 0 ]; then count_one "build of preset $1" "$code"; return 0; fi
-  run_catch "$1" "build/$1/tests/unit_tests"
+  unit_tests "$1" "$1" || return 0
+  build "$1" asidecar || code=$?
+  if [ "$code" -ne 0 ]; then count_one "build of asidecar, preset $1" "$code"; return 0; fi
   # shellcheck disable=SC2086
   ASIDECAR_SLOW=1 ASIDECAR_BIN=$PWD/build/$1/asidecar /usr/bin/python3 -m pytest -q -p no:cacheprovider --tb=short \
     --junit-xml="$reports/$1-daemon.xml" ${PYTEST_ARGS:-} tests/integration || code=$?
