@@ -82,7 +82,7 @@ class daemon {
   std::vector<std::unique_ptr<lane>> lanes_;
   std::shared_ptr<redis::backplane> backplane_;  // null without a store; on the first lane
   std::shared_ptr<engine::write_behind> behind_;  // likewise
-  std::vector<std::shared_ptr<warmup>> warm_;     // likewise, of the configuration at work
+  std::vector<std::shared_ptr<engine::warmup>> warm_;     // likewise, of the configuration at work
   std::shared_ptr<generation> current_;          // the first lane's thread only
   http::connection_limit data_limit_;
   http::connection_limit admin_limit_{admin_connections_max};
@@ -102,6 +102,14 @@ bool tags_differ(const config::settings& now, const config::settings& wanted) {
     if (same != now.routes.end() && same->tags != r.tags) return true;
   }
   return false;
+}
+
+std::optional<engine::warmup::target> warm_target(const http::data_api& api, std::string_view key) {
+  const auto service = api.service();
+  if (!service) return std::nullopt;
+  auto request = api.request_for(*service, key);
+  if (!request) return std::nullopt;
+  return engine::warmup::target{service->cache, std::move(*request)};
 }
 
 std::size_t worker_count(const config::settings& s) { return s.threads != 0 ? s.threads : runtime::usable_cpus(); }
@@ -193,7 +201,8 @@ void daemon::serve(lane& l, service s, bool at_startup) {
   for (auto& w : warm_) w->stop();
   warm_.clear();
   for (auto& parts : s.warm) {
-    warm_.push_back(std::make_shared<warmup>(l.worker, std::move(parts), [api = l.api.get()] { return api->service(); }, *l.api, *log_));
+    const auto find = [api = l.api.get()](std::string_view key) { return warm_target(*api, key); };
+    warm_.push_back(std::make_shared<engine::warmup>(l.worker, std::move(parts), find, *log_));
     warm_.back()->start(at_startup);
   }
 }
@@ -220,7 +229,7 @@ task<http::answer> daemon::run_warmup(std::string name) {
   if (at == warm_.end()) co_return http::problem(proto::problems::not_found, "there is no warm-up of that name");
   const auto w = *at;
   const auto r = co_await w->run();
-  using outcome = warmup::result::outcome;
+  using outcome = engine::warmup::result::outcome;
   if (r.what == outcome::busy) co_return http::problem(proto::problems::conflict, "it is running already, here or in another instance");
   if (r.what == outcome::failed) co_return http::problem(proto::problems::bad_request, "the warm-up could not run: " + (r.why.starts_with("the query") ? r.why : std::string("its query failed; the log says why")));
   co_return http::json("{\"keys\":" + std::to_string(r.keys) + ",\"warmed\":" + std::to_string(r.warmed) + ",\"failed\":" + std::to_string(r.failed) + "}");

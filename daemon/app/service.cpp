@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "config/units.hpp"
 #include "daemon/origin/origin.hpp"
 #include "daemon/redis/journal.hpp"
+#include "daemon/redis/lease.hpp"
 #include "daemon/redis/store.hpp"
 #include "proto/redis_keys.hpp"
 
@@ -72,7 +74,7 @@ engine::route make_route(const config::route_settings& r) {
 }
 
 // Its query is a route of its own, as it were: one without a key, whose value is the list of rows.
-warmup::parts make_warm(const config::warm_settings& w, const config::settings& s, runtime::worker& worker, const generation& from, origin::origin& o,
+engine::warmup::parts make_warm(const config::warm_settings& w, const config::settings& s, runtime::worker& worker, const generation& from, origin::origin& o,
                         const std::shared_ptr<redis::connection>& store, observe::metrics& metrics) {
   config::route_settings query;
   query.name = w.name;
@@ -81,9 +83,13 @@ warmup::parts make_warm(const config::warm_settings& w, const config::settings& 
   query.rules.timeout = std::chrono::minutes(1);
   auto none = core::key_template::parse("warm");
   auto key = core::key_template::parse(w.key);
-  warmup::parts out{w, std::move(boost::variant2::get<0>(key)), nullptr, nullptr, &metrics.warm(w.name)};
+  const auto every = config::parse_duration(w.when);
+  using schedule = engine::warmup::schedule;
+  const auto when = every ? schedule::interval : w.when == "manual" ? schedule::manual : schedule::startup;
+  engine::warmup::parts out{w.name, when, every.value_or(core::milliseconds(0)), w.concurrency, w.before_ready, std::move(boost::variant2::get<0>(key)),
+                            nullptr, nullptr, &metrics.warm(w.name)};
   out.query = origin::guarded(from.guards.at(w.origin), worker, o.make_loader(query, boost::variant2::get<0>(none)));
-  if (store) out.lease = std::make_unique<redis::lease>(store, proto::warm_lease_name(s.store->prefix, w.name));
+  if (store) out.turn = std::make_unique<redis::lease>(store, proto::warm_lease_name(s.store->prefix, w.name));
   return out;
 }
 

@@ -8,7 +8,7 @@
 
 #include "config/settings.hpp"
 #include "daemon/engine/cache.hpp"
-#include "daemon/app/warmup.hpp"
+#include "daemon/engine/warmup.hpp"
 #include "daemon/http/data_api.hpp"
 #include "daemon/observe/metrics.hpp"
 #include "daemon/origin/guard.hpp"
@@ -36,7 +36,7 @@ struct service {
   std::shared_ptr<const http::data_service> data;
   std::shared_ptr<redis::connection> store;  // null without one
   std::vector<std::weak_ptr<stoppable>> resources;
-  std::vector<warmup::parts> warm;  // on the first thread only
+  std::vector<engine::warmup::parts> warm;  // on the first thread only
 };
 
 // Null without a store. It lives on `home`, for the life of the process.

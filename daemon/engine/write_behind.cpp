@@ -20,8 +20,6 @@ constexpr milliseconds retry_first{100};
 constexpr milliseconds retry_most{5000};
 constexpr int failures_max = 20;             // an origin that fails over a write so often will not change its mind
 
-using answer = write_journal::answer;
-
 }  // namespace
 
 // Entries that are applied together.
@@ -87,7 +85,7 @@ task<void> write_behind::live([[maybe_unused]] std::shared_ptr<write_behind> sel
     else if (seen == wanted) wanted = std::min(entries_most, wanted * 2);
     if (settled == 0) co_await sleep(look_again);
   }
-  if (!token_.empty() && c && c->journal() != nullptr) co_await c->journal()->release_lease(token_);
+  if (!token_.empty() && c && c->journal() != nullptr) co_await c->journal()->turn().release(token_);
 }
 
 milliseconds write_behind::lease_of(const cache& c) { return std::max(lease_min, 2 * c.longest_write()); }
@@ -96,11 +94,11 @@ task<bool> write_behind::hold_lease(write_journal& journal, milliseconds ttl) {
   const auto now = home_.time->now();
   if (!token_.empty() && now < renew_at_) co_return true;
   auto got = answer::no;
-  if (!token_.empty()) got = co_await journal.renew_lease(token_, ttl);
+  if (!token_.empty()) got = co_await journal.turn().renew(token_, ttl);
   if (got == answer::unknown) co_return false;  // it may still be ours
   if (got == answer::no) {
     token_ = home_.random->token();
-    got = co_await journal.take_lease(token_, ttl);
+    got = co_await journal.turn().take(token_, ttl);
   }
   if (got != answer::yes) {
     if (got == answer::no) token_.clear();
@@ -116,7 +114,7 @@ task<void> write_behind::keep_lease(std::shared_ptr<round> r) {
     const bool due = co_await r->stop_keeping->wait_until(home_.time->now() + r->lease / 3);
     if (!due) co_return;
     const auto now = home_.time->now();
-    const auto held = co_await r->through->journal()->renew_lease(token_, r->lease);
+    const auto held = co_await r->through->journal()->turn().renew(token_, r->lease);
     if (held == answer::yes) valid_until_ = now + r->lease;
     if (held == answer::no) valid_until_ = renew_at_ = now;
   }

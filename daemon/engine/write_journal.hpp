@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/engine/lease.hpp"
 #include "daemon/runtime/task.hpp"
 
 namespace asidecar::engine {
@@ -41,11 +42,8 @@ class write_journal {
   virtual task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most) = 0;
   virtual task<std::optional<std::uint64_t>> length() = 0;
 
-  // Who applies: one in the fleet, by a lease. What follows is done only while the token still holds it.
-  enum class answer : std::uint8_t { yes, no, unknown };  // unknown: Redis did not answer; ask again
-  virtual task<answer> take_lease(std::string_view token, std::chrono::milliseconds ttl) = 0;
-  virtual task<answer> renew_lease(std::string_view token, std::chrono::milliseconds ttl) = 0;
-  virtual task<void> release_lease(std::string_view token) = 0;
+  // Who applies: one in the fleet. What follows is done only while the token still holds this lease.
+  virtual lease& turn() = 0;
   virtual task<answer> done(std::string_view token, std::string_view id) = 0;
   virtual task<answer> bury(std::string_view token, const journaled_write& w, std::string_view reason) = 0;  // to the dead letters
 };

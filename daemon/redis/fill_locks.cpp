@@ -27,7 +27,7 @@ fill_locks::fill_locks(runtime::worker& w, std::shared_ptr<connection> c, std::c
 task<bool> fill_locks::renew(std::string name, std::string_view token) {
   lease held(connection_, std::move(name));
   const auto done = co_await held.renew(token, ttl_);
-  co_return done.value_or(false);
+  co_return done == engine::answer::yes;
 }
 
 task<bool> fill_locks::release(std::string name, std::string_view token) {

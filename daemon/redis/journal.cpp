@@ -6,6 +6,7 @@
 namespace asidecar::redis {
 namespace {
 
+using engine::answer;
 using engine::journaled_write;
 
 constexpr std::string_view entries_max = "100000";  // of the journal and the dead letters together; beyond, writes are refused
@@ -83,15 +84,7 @@ class journal final : public engine::write_journal {
     co_return static_cast<std::uint64_t>(got->integer);
   }
 
-  task<answer> take_lease(std::string_view token, std::chrono::milliseconds ttl) override {
-    const auto r = co_await lease_.take(token, ttl);
-    co_return answer_of(r);
-  }
-  task<answer> renew_lease(std::string_view token, std::chrono::milliseconds ttl) override {
-    const auto r = co_await lease_.renew(token, ttl);
-    co_return answer_of(r);
-  }
-  task<void> release_lease(std::string_view token) override { return lease_.release(token); }
+  engine::lease& turn() override { return lease_; }
 
   task<answer> done(std::string_view token, std::string_view id) override {
     co_return answer_of(co_await connection_->run(words_of("EVAL", done_script, "2", lease_.name(), stream_, token, id)));
@@ -104,9 +97,6 @@ class journal final : public engine::write_journal {
   }
 
  private:
-  static answer answer_of(const std::optional<bool>& r) { return !r ? answer::unknown : *r ? answer::yes : answer::no; }
-  static answer answer_of(const reply& r) { return !r || r->is_error() ? answer::unknown : r->integer == 1 ? answer::yes : answer::no; }
-
   std::shared_ptr<connection> connection_;
   const std::string stream_;
   const std::string dead_;

@@ -1,18 +1,15 @@
-#include "daemon/app/warmup.hpp"
+#include "daemon/engine/warmup.hpp"
 
 #include <algorithm>
 #include <boost/json.hpp>
 
-#include "config/units.hpp"
-
-namespace asidecar::app {
+namespace asidecar::engine {
 namespace {
 
 namespace json = boost::json;
-using runtime::task;
 using std::chrono::milliseconds;
 
-constexpr milliseconds lease_ttl{30'000};
+constexpr milliseconds turn_ttl{30'000};
 constexpr milliseconds query_max{60'000};
 
 // The keys of the rows, or which column is missing.
@@ -53,14 +50,14 @@ struct warmup::progress {
   std::unique_ptr<runtime::alarm> done;
 };
 
-warmup::warmup(runtime::worker& w, parts p, std::function<std::shared_ptr<const http::data_service>()> current, http::data_api& api, engine::event_sink& events)
-    : worker_(w), parts_(std::move(p)), current_(std::move(current)), api_(api), events_(events), bell_(w.time->make_alarm()) {}
+warmup::warmup(runtime::worker& w, parts p, find_target find, event_sink& events)
+    : worker_(w), parts_(std::move(p)), find_(std::move(find)), events_(events), bell_(w.time->make_alarm()) {}
 
 void warmup::start(bool at_startup) {
-  const auto& when = parts_.settings.when;
-  if (when == "manual" || (when == "startup" && !at_startup)) has_run_ = true;  // nothing to wait for
-  if (when == "manual") return;
-  if (when == "startup" && !at_startup) return;
+  if (parts_.when == schedule::manual || (parts_.when == schedule::startup && !at_startup)) {
+    has_run_ = true;  // nothing to wait for
+    return;
+  }
   worker_.tasks.spawn(live(shared_from_this(), at_startup));
 }
 
@@ -70,17 +67,16 @@ void warmup::stop() {
 }
 
 task<void> warmup::live([[maybe_unused]] std::shared_ptr<warmup> self, bool now) {
-  const auto every = config::parse_duration(parts_.settings.when);
   while (!stopped_) {
     if (now) {
       const auto r = co_await run();
       if (r.what == result::outcome::failed)
-        events_.event(engine::severity::warn, "a warm-up failed", {{"warm", name()}, {"why", r.why}});
+        events_.event(severity::warn, "a warm-up failed", {{"warm", name()}, {"why", r.why}});
     }
     has_run_ = true;
     now = true;
-    if (!every || stopped_) co_return;
-    co_await bell_->wait_until(worker_.time->now() + *every);
+    if (parts_.when != schedule::interval || stopped_) co_return;
+    co_await bell_->wait_until(worker_.time->now() + parts_.every);
   }
 }
 
@@ -92,34 +88,34 @@ task<warmup::result> warmup::run() {
   parts_.stats->running = true;
   const auto token = worker_.random->token();
   bool mine = true;
-  if (parts_.lease) {
-    const auto taken = co_await parts_.lease->take(token, lease_ttl);
-    mine = taken.value_or(true);  // without Redis each warms for itself
+  if (parts_.turn) {
+    const auto taken = co_await parts_.turn->take(token, turn_ttl);
+    mine = taken != answer::no;  // without Redis each warms for itself
   }
   if (mine) {
     const std::shared_ptr<runtime::alarm> stop = worker_.time->make_alarm();
-    if (parts_.lease) worker_.tasks.spawn(keep_lease(shared_from_this(), token, stop));
-    out = co_await run_leased();
+    if (parts_.turn) worker_.tasks.spawn(keep_turn(shared_from_this(), token, stop));
+    out = co_await run_in_turn();
     stop->ring();
-    if (parts_.lease) co_await parts_.lease->release(token);
+    if (parts_.turn) co_await parts_.turn->release(token);
   }
   running_ = false;
   parts_.stats->running = false;
   co_return out;
 }
 
-task<warmup::result> warmup::run_leased() {
+task<warmup::result> warmup::run_in_turn() {
   result out;
   out.what = result::outcome::failed;
-  engine::load_request asked;
+  load_request asked;
   asked.deadline = worker_.time->now() + query_max;
   auto outcome = co_await parts_.query->load(std::move(asked));
-  if (const auto* error = std::get_if<engine::load_error>(&outcome)) {
+  if (const auto* error = std::get_if<load_error>(&outcome)) {
     out.why = error->detail;
     co_return out;
   }
   json::error_code ec;
-  const auto rows = json::parse(std::get<engine::loaded>(outcome).body, ec);
+  const auto rows = json::parse(std::get<loaded>(outcome).body, ec);
   if (ec || !rows.is_array()) {
     out.why = "the query's result is no list of rows";
     co_return out;
@@ -130,10 +126,10 @@ task<warmup::result> warmup::run_leased() {
     co_return out;
   }
   const auto began = worker_.time->now();
-  events_.event(engine::severity::info, "warming", {{"warm", name()}, {"keys", std::to_string(named.keys.size())}});
+  events_.event(severity::info, "warming", {{"warm", name()}, {"keys", std::to_string(named.keys.size())}});
   out = co_await warm(std::move(named.keys));
   const auto took = std::chrono::duration_cast<milliseconds>(worker_.time->now() - began);
-  events_.event(engine::severity::info, "warmed", {{"warm", name()}, {"keys", std::to_string(out.keys)}, {"warmed", std::to_string(out.warmed)},
+  events_.event(severity::info, "warmed", {{"warm", name()}, {"keys", std::to_string(out.keys)}, {"warmed", std::to_string(out.warmed)},
                                                    {"failed", std::to_string(out.failed)}, {"ms", std::to_string(took.count())}});
   parts_.stats->runs.add();
   co_return out;
@@ -143,7 +139,7 @@ task<warmup::result> warmup::warm(std::vector<std::string> keys) {
   const auto p = std::make_shared<progress>();
   p->keys = std::move(keys);
   p->done = worker_.time->make_alarm();
-  p->readers = std::min<std::size_t>(parts_.settings.concurrency, p->keys.size());
+  p->readers = std::min<std::size_t>(parts_.concurrency, p->keys.size());
   p->so_far.keys = p->keys.size();
   for (std::size_t i = p->readers; i > 0; --i) worker_.tasks.spawn(read_keys(shared_from_this(), p));
   while (p->readers > 0) co_await p->done->wait_until(runtime::steady_time::max());
@@ -154,12 +150,10 @@ task<warmup::result> warmup::warm(std::vector<std::string> keys) {
 task<void> warmup::read_keys([[maybe_unused]] std::shared_ptr<warmup> self, std::shared_ptr<progress> p) {
   while (p->next < p->keys.size() && !stopped_) {
     const auto& key = p->keys[p->next++];
-    const auto service = current_();
-    if (!service) break;
-    auto request = api_.request_for(*service, key);
+    auto at = find_(key);
     bool good = false;
-    if (request) {
-      const auto got = co_await service->cache->read(std::move(*request));
+    if (at) {
+      const auto got = co_await at->in->read(std::move(at->request));
       good = !got.error;
     }
     (good ? p->so_far.warmed : p->so_far.failed) += 1;
@@ -168,12 +162,12 @@ task<void> warmup::read_keys([[maybe_unused]] std::shared_ptr<warmup> self, std:
   if (--p->readers == 0) p->done->ring();
 }
 
-task<void> warmup::keep_lease([[maybe_unused]] std::shared_ptr<warmup> self, std::string token, std::shared_ptr<runtime::alarm> stop) {
+task<void> warmup::keep_turn([[maybe_unused]] std::shared_ptr<warmup> self, std::string token, std::shared_ptr<runtime::alarm> stop) {
   for (;;) {
-    const bool due = co_await stop->wait_until(worker_.time->now() + lease_ttl / 3);
+    const bool due = co_await stop->wait_until(worker_.time->now() + turn_ttl / 3);
     if (!due) co_return;
-    co_await parts_.lease->renew(token, lease_ttl);
+    co_await parts_.turn->renew(token, turn_ttl);
   }
 }
 
-}  // namespace asidecar::app
+}  // namespace asidecar::engine
