@@ -26,6 +26,9 @@ class stopped_at_end final : public stoppable {
   std::shared_ptr<T> held_;
 };
 
+// An origin that was told to give up, or that knows its limit, does so within this.
+constexpr std::chrono::seconds origin_grace{4};
+
 // Connections of an origin are dealt out to the threads; each has at least one.
 std::size_t share_of(std::size_t connections, std::size_t worker, std::size_t workers) {
   return std::max<std::size_t>(1, connections / workers + (worker < connections % workers ? 1 : 0));
@@ -113,6 +116,8 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   std::unique_ptr<engine::l2_store> store;
   engine::cache_times times;
   times.l1_ttl = s.l1.ttl;
+  times.longest_write = core::milliseconds(0);
+  for (const auto& r : s.routes) times.longest_write = std::max(times.longest_write, r.rules.timeout + origin_grace);
   std::vector<std::shared_ptr<void>> resources;
   const auto keep = [&](auto& resource) {
     using kind = typename std::remove_reference_t<decltype(resource)>::element_type;
@@ -151,14 +156,9 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     }
     cache->routes.push_back(std::move(route));
   }
-  core::milliseconds longest{0};
-  bool behind = false;
-  for (const auto& r : cache->routes) {
-    // Also of routes that write otherwise by now: what was acknowledged under another configuration is still applied.
-    behind = behind || r.records.put || r.records.remove;
-    longest = std::max(longest, r.rules.timeout + std::chrono::seconds(4));  // and what the origin may take to give up
-  }
-  if (behind && s.store) cache->use_journal(redis::make_journal(out.store, s.store->prefix), longest);
+  // Also for routes that write otherwise by now: what was acknowledged under another configuration is still applied.
+  const bool writes = std::any_of(cache->routes.begin(), cache->routes.end(), [](const engine::route& r) { return r.records.put || r.records.remove; });
+  if (writes && s.store) cache->use_journal(redis::make_journal(out.store, s.store->prefix));
   if (worker.index == 0)
     for (const auto& w : s.warm) out.warm.push_back(make_warm(w, s, worker, from, *origins.at(w.origin), out.store, metrics));
   cache->resources = std::move(resources);

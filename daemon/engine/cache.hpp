@@ -58,6 +58,7 @@ struct cache_times {
   core::milliseconds lock_ttl = std::chrono::seconds(10);
   core::milliseconds lock_wait = std::chrono::seconds(5);
   core::milliseconds l1_ttl = std::chrono::seconds(60);
+  core::milliseconds longest_write = std::chrono::seconds(10);  // within this an origin has ended with whatever it was sent
   bool own_fills_are_heard = false;  // the backplane also tells of our own: what we fill need not go to L1
 };
 
@@ -133,19 +134,17 @@ class cache : public std::enable_shared_from_this<cache> {
 
   // Write-behind: null when no route of this configuration uses it.
   write_journal* journal() const noexcept { return journal_.get(); }
-  void use_journal(std::unique_ptr<write_journal> journal, core::milliseconds longest_write) {
-    journal_ = std::move(journal);
-    longest_write_ = longest_write;
-  }
-  core::milliseconds longest_write() const noexcept { return longest_write_; }
+  void use_journal(std::unique_ptr<write_journal> journal) { journal_ = std::move(journal); }
+  core::milliseconds longest_write() const noexcept { return times_.longest_write; }
   struct applied {
     enum class outcome : std::uint8_t {
       done,      // the origin has it, and nothing older is cached
       refused,   // it never will: no such route, or record, or the origin said no
-      failed,    // the origin failed over it, or its outcome is not known; it may do better another time
+      failed,    // the origin failed over it; it may do better another time
       away,      // the origin, or Redis, could not be asked
     };
     outcome what = outcome::away;
+    bool may_go_on = false;  // the origin may still be at it
     std::string why;
   };
   // `repeated`: an earlier attempt may have been applied.
@@ -187,6 +186,7 @@ class cache : public std::enable_shared_from_this<cache> {
   task<core::fill::action> store_loaded(fill_round& round);
   task<write_answer> write_through(read_request to, writer& by, write_request what);
   task<count> invalidate_record(const read_request& to);
+  task<void> invalidate_again(self_ptr self, read_request to);
   bool keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp);
   bool keep_in_l1_for(std::string_view key, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest);
   bool mark_stale_in_l1(const std::string& key);
@@ -195,7 +195,6 @@ class cache : public std::enable_shared_from_this<cache> {
   shared_state& shared_;
   std::unique_ptr<l2_store> store_;
   std::unique_ptr<write_journal> journal_;
-  core::milliseconds longest_write_{0};
   cache_times times_;
   event_sink& events_;
 };

@@ -12,8 +12,10 @@
 namespace asidecar::engine {
 namespace {
 
-// Whether it is sure that the failed write has changed nothing.
-bool unchanged_by(const load_error& e) noexcept { return e.answered || !e.asked || !e.sent; }
+using progress = load_error::progress;
+
+// Whether the failed write may have been applied nevertheless, or may still be.
+bool in_doubt(const load_error& e) noexcept { return e.got == progress::unanswered || e.got == progress::ended; }
 
 }  // namespace
 
@@ -27,8 +29,8 @@ task<cache::write_answer> cache::write(read_request to, writer& by, write_reques
   auto outcome = co_await by.write(std::move(what));
   if (auto* error = std::get_if<load_error>(&outcome)) out.error = std::move(*error);
   else out.result = std::move(std::get<written>(outcome));
-  // A write whose outcome is not known may have been applied.
-  if (out.error && unchanged_by(*out.error)) co_return out;
+  if (out.error && !in_doubt(*out.error)) co_return out;
+  if (out.error && out.error->got == progress::unanswered) worker_.tasks.spawn(invalidate_again(shared_from_this(), to));
   const auto removed = co_await invalidate_record(to);
   out.unconfirmed = !removed;
   co_return out;
@@ -60,11 +62,12 @@ task<cache::write_answer> cache::write_through(read_request to, writer& by, writ
   const auto took = std::chrono::duration_cast<core::microseconds>(worker_.time->now() - started);
   if (auto* error = std::get_if<load_error>(&outcome)) out.error = std::move(*error);
   else out.result = std::move(std::get<written>(outcome));
-  if (out.error && unchanged_by(*out.error)) {
+  if (out.error && !in_doubt(*out.error)) {
     co_await store_->release(to.key, token);
     shared_.forget(keys);
     co_return out;
   }
+  if (out.error && out.error->got == progress::unanswered) worker_.tasks.spawn(invalidate_again(shared_from_this(), to));
   bool kept = false;
   if (out.result.body) {
     loaded given;
@@ -92,6 +95,13 @@ task<cache::count> cache::invalidate_record(const read_request& to) {
     if (!variants) co_return std::nullopt;
   }
   co_return co_await invalidate(std::vector<std::string>(1, to.key), mode::purge);
+}
+
+// Once the origin must have ended with a write whose outcome is not known: loads since then may have seen the record from before it.
+task<void> cache::invalidate_again([[maybe_unused]] self_ptr self, read_request to) {
+  const auto bell = worker_.time->make_alarm();
+  co_await bell->wait_until(worker_.time->now() + times_.longest_write);
+  co_await invalidate_record(to);
 }
 
 task<cache::applied> cache::apply(const journaled_write& w, bool repeated) {
@@ -125,7 +135,9 @@ task<cache::applied> cache::apply(const journaled_write& w, bool repeated) {
   to.key = w.key;
   const auto outcome = co_await by->write(std::move(what));
   const auto* error = std::get_if<load_error>(&outcome);
-  if (error != nullptr && (!error->sent || !error->asked) && error->what != load_error::kind::bad_key) {
+  out.may_go_on = error != nullptr && error->got == progress::unanswered;
+  const bool unseen = error != nullptr && (error->got == progress::not_asked || error->got == progress::not_sent);
+  if (unseen && error->what != load_error::kind::bad_key) {
     out.what = applied::outcome::away;
     out.why = error->detail;
     co_return out;
@@ -136,7 +148,7 @@ task<cache::applied> cache::apply(const journaled_write& w, bool repeated) {
     out.what = applied::outcome::away;
     out.why = "Redis did not confirm the invalidation";
   } else if (error != nullptr) {
-    const bool for_good = (error->answered && !error->may_pass) || error->what == load_error::kind::bad_key;
+    const bool for_good = (error->got == progress::refused && !error->may_pass) || error->what == load_error::kind::bad_key;
     out.what = for_good ? applied::outcome::refused : applied::outcome::failed;
     out.why = error->detail;
   } else if (!std::get<written>(outcome).touched && !repeated) {

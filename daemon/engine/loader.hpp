@@ -50,25 +50,26 @@ struct load_error {
     overloaded,  // 503: its queue is full
     bad_key,     // 400: the origin cannot take a value of this key (wrong type, out of range)
   };
+  // How far the call got: what is known of the origin, and of what a write has done to it.
+  enum class progress : std::uint8_t {
+    not_asked,   // our own refusal
+    not_sent,    // the origin never saw it, or can do nothing for now: nothing has changed
+    unanswered,  // it may have been done, or may still be
+    ended,       // the origin has ended with it, and may have done it
+    refused,     // the origin said no: nothing has changed
+  };
   kind what = kind::failed;
   std::string detail;  // for the log only: may quote the origin
   std::chrono::seconds retry_after{1};
   bool origins_fault = true;  // counts for its circuit breaker, and is worth a retry; false: only this key's load is bad
-  bool asked = true;          // false: the origin was not even called, so nothing is known of it
-  bool answered = false;      // the origin itself said no: a write has changed nothing
-  bool may_pass = false;      // of a write: the origin failed over it, and may do better another time
-  bool sent = true;           // false: the origin never saw it, so a write has changed nothing
+  progress got = progress::unanswered;
+  bool may_pass = false;  // of a write: the origin failed over it, and may do better another time
 
   static load_error failed(std::string detail) { return {kind::failed, std::move(detail)}; }
-  static load_error refused(std::string detail) { return {kind::failed, std::move(detail), std::chrono::seconds(1), false, true, true}; }
+  static load_error refused(std::string detail) { return {kind::failed, std::move(detail), std::chrono::seconds(1), false, progress::refused}; }
   static load_error timed_out(std::string detail) { return {kind::timeout, std::move(detail)}; }
-  static load_error not_asked(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false, false}; }
-  static load_error bad_key(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false, true, true}; }
-
-  load_error said_no() && {
-    answered = true;
-    return std::move(*this);
-  }
+  static load_error not_asked(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false, progress::not_asked}; }
+  static load_error bad_key(std::string detail) { return {kind::bad_key, std::move(detail), std::chrono::seconds(1), false, progress::refused}; }
 };
 
 using load_outcome = std::variant<loaded, load_error>;

@@ -85,7 +85,9 @@ task<void> write_behind::live([[maybe_unused]] std::shared_ptr<write_behind> sel
     else if (seen == wanted) wanted = std::min(entries_most, wanted * 2);
     if (settled == 0) co_await sleep(look_again);
   }
-  if (!token_.empty() && c && c->journal() != nullptr) co_await c->journal()->turn().release(token_);
+  // In doubt the lease runs out by itself, so that nobody overtakes what the origin is still at.
+  const bool in_doubt = home_.time->now() < doubt_until_;
+  if (!token_.empty() && !in_doubt && c && c->journal() != nullptr) co_await c->journal()->turn().release(token_);
 }
 
 milliseconds write_behind::lease_of(const cache& c) { return std::max(lease_min, 2 * c.longest_write()); }
@@ -148,23 +150,24 @@ task<void> write_behind::apply_in_turn(std::shared_ptr<round> r) {
   while (r->next < r->chains.size() && !stopped_) {
     const auto chain = std::move(r->chains[r->next++]);
     for (const auto& w : chain) {
-      const bool settled = co_await apply(*r, w);
-      if (!settled) break;  // the rest of this key must wait
-      ++r->settled;
+      const auto one = co_await apply(*r, w);
+      r->settled += one.settled ? 1 : 0;
+      if (!one.go_on) break;  // the rest of this key must wait
     }
   }
   if (--r->running == 0) r->done->ring();
 }
 
-// One attempt. True when the entry has left the journal.
-task<bool> write_behind::apply(round& r, const journaled_write& w) {
+task<write_behind::attempt> write_behind::apply(round& r, const journaled_write& w) {
   auto& journal = *r.through->journal();
   // It must be over before somebody else may begin.
-  if (stopped_ || home_.time->now() + r.through->longest_write() >= valid_until_) co_return false;
+  const auto over = home_.time->now() + r.through->longest_write();
+  if (stopped_ || over >= valid_until_) co_return attempt();
   const auto before = paused_.find(w.key);
   const bool same = before != paused_.end() && before->second.id == w.id;
   const auto outcome = co_await r.through->apply(w, same && before->second.attempts > 0);
   using result = cache::applied::outcome;
+  if (outcome.may_go_on) doubt_until_ = std::max(doubt_until_, over);
   if (!same) paused_[w.key] = {};
   auto& known = paused_[w.key];
   known.id = w.id;
@@ -182,13 +185,18 @@ task<bool> write_behind::apply(round& r, const journaled_write& w) {
     stats_.retries.add();
     if (attempts == 1) events_.event(severity::warn, "a journaled write is tried again", {{"route", w.route}, {"key", w.key}, {"id", w.id}, {"why", outcome.why}});
   }
-  if (left == answer::yes) {
+  attempt out;
+  out.settled = left == answer::yes;
+  out.go_on = out.settled && !outcome.may_go_on;
+  if (out.go_on) {
     paused_.erase(w.key);
-    co_return true;
+    co_return out;
   }
-  const auto longest = std::min(retry_first * (1 << std::min(paused_[w.key].attempts - 1, 6)), retry_most);
-  paused_[w.key].until = home_.time->now() + std::chrono::duration_cast<milliseconds>(longest * (0.5 + 0.5 * home_.random->unit()));
-  co_return false;
+  auto& wait = paused_[w.key];
+  const auto longest = std::min(retry_first * (1 << std::min(wait.attempts - 1, 6)), retry_most);
+  wait.until = home_.time->now() + std::chrono::duration_cast<milliseconds>(longest * (0.5 + 0.5 * home_.random->unit()));
+  if (outcome.may_go_on) wait.until = std::max(wait.until, over);
+  co_return out;
 }
 
 }  // namespace asidecar::engine

@@ -1,5 +1,5 @@
 // Applies the journal of write-behind: one process in the fleet at a time, by a lease. Writes of one key are applied in order, one
-// after the other; different keys at the same time. An entry leaves the journal only after the origin has it and the cache was
+// after the other, each when the origin has surely ended with the one before; different keys at the same time. An entry leaves the journal only after the origin has it and the cache was
 // told, so a death in between means that it is applied once more: at least once. What the origin refuses for good, or too often,
 // goes to the dead letters with the reason. Lives on one thread for the life of the process; wake() from any.
 #pragma once
@@ -33,7 +33,11 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
   task<void> keep_lease(std::shared_ptr<round> r);
   task<std::size_t> apply_all(std::shared_ptr<cache> c, std::vector<journaled_write> entries);
   task<void> apply_in_turn(std::shared_ptr<round> r);
-  task<bool> apply(round& r, const journaled_write& w);
+  struct attempt {
+    bool settled = false;  // the entry has left the journal
+    bool go_on = false;    // with the next one of its key
+  };
+  task<attempt> apply(round& r, const journaled_write& w);
   task<void> sleep(core::milliseconds longest);
 
   runtime::worker& home_;
@@ -44,6 +48,7 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
   std::string token_;  // of the lease; empty: not held
   runtime::steady_time renew_at_{};
   runtime::steady_time valid_until_{};  // of the lease, for sure
+  runtime::steady_time doubt_until_{};  // the origin may still be at something of ours
   // Keys whose oldest entry could not be applied, and how it went.
   struct pause {
     std::string id;

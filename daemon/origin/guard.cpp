@@ -136,9 +136,9 @@ load_error guard::place::refuse(load_error::kind why, steady_time now) {
   guard_.stats_->refused.fetch_add(1, std::memory_order_relaxed);
   guard_.show();
   if (why != load_error::kind::open)
-    return {why, "too many loads in flight and queued", std::chrono::seconds(1), true, false};
+    return {why, "too many loads in flight and queued", std::chrono::seconds(1), true, load_error::progress::not_asked};
   const auto pause = std::chrono::ceil<std::chrono::seconds>(guard_.breaker_.retry_after(now));
-  return {why, "the circuit breaker is open", std::max(pause, std::chrono::seconds(1)), true, false};
+  return {why, "the circuit breaker is open", std::max(pause, std::chrono::seconds(1)), true, load_error::progress::not_asked};
 }
 
 task<std::optional<load_error>> guard::place::enter(runtime::worker& w, steady_time deadline) {
@@ -189,7 +189,7 @@ void guard::place::settle(const load_error* error, steady_time now) {
   const bool failed = error != nullptr && error->origins_fault;
   const std::lock_guard hold(guard_.mutex_);
   guard_.seen_ = now;
-  if (error != nullptr && !error->asked) {
+  if (error != nullptr && error->got == load_error::progress::not_asked) {
     if (std::exchange(trial_, false)) guard_.breaker_.on_abandoned();
     return guard_.show();
   }

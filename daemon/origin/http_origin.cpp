@@ -206,7 +206,8 @@ task<engine::write_outcome> http_writer::write(engine::write_request request) {
   if (auto* failure = std::get_if<http_failure>(&outcome)) {
     const auto why = "HTTP: " + failure->detail;
     auto error = failure->timeout ? load_error::timed_out(why) : load_error::failed(why);
-    error.sent = failure->sent;
+    if (!failure->sent) error.got = load_error::progress::not_sent;
+    if (failure->too_large) error.got = load_error::progress::ended;
     co_return error;
   }
   auto& r = std::get<http_response>(outcome);
@@ -215,8 +216,8 @@ task<engine::write_outcome> http_writer::write(engine::write_request request) {
   const auto said = "HTTP " + std::to_string(r.status);
   if (r.status / 100 == 4 && r.status != 408 && r.status != 425 && r.status != 429) co_return load_error::refused(said);
   if (r.status / 100 != 2) {
-    // It may have done something before it failed, so `answered` is not said of it to those who would keep the value.
     auto error = load_error::failed(said);
+    error.got = load_error::progress::ended;
     error.may_pass = true;
     co_return error;
   }

@@ -77,6 +77,7 @@ task<void> postgres_connection::live([[maybe_unused]] std::shared_ptr<postgres_c
     const bool opened = co_await open();
     const auto since = worker_.time->now();
     if (opened && state_ != state::stopped) {
+      ++session_;
       become(state::up);
       co_await read_answers();
     }

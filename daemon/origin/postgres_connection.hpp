@@ -44,6 +44,7 @@ struct postgres_answer {
   std::vector<std::optional<std::string>> rows;
   std::uint64_t touched = 0;  // rows, by a statement that writes
   bool sent = true;           // false: the server never saw the query
+  bool ended = false;         // of a timeout: the server has surely ended with it since
   std::string sqlstate;
   std::string message;
 };
@@ -67,6 +68,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   state current() const noexcept { return state_; }
   const std::string& trouble() const noexcept { return trouble_; }  // why the last attempt failed
   std::size_t load() const noexcept { return sent_.size(); }
+  std::uint64_t session() const noexcept { return session_; }  // which of its sessions with the server this is
   std::string prepared_name(const postgres_statement& s);  // on this connection, at the moment
 
   // Only when up. `s` must outlive the connection.
@@ -126,6 +128,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   const std::shared_ptr<const postgres_target> target_;
   std::function<void()> changed_;
 
+  std::uint64_t session_ = 0;
   state state_ = state::connecting;
   std::string trouble_;
   connection_ptr pg_{nullptr, PQfinish};

@@ -43,13 +43,13 @@ class postgres_writer final : public engine::writer {
     for (int tries = 1; tries < postgres_tries_max && undone(got); ++tries) got = co_await keep->ask_alone(statement_, request.params, request.deadline);
     engine::written out;
     if (got.what != postgres_answer::outcome::rows) {
+      using progress = load_error::progress;
       const auto code = got.sqlstate;
-      const bool sent = got.sent;
-      const bool answered = got.what == postgres_answer::outcome::refused && !got.sqlstate.empty() && !got.sqlstate.starts_with("57") && !got.sqlstate.starts_with("08");
-      auto error = std::get<load_error>(translate(std::move(got), content_type_));
-      error.sent = sent;
+      auto reached = !got.sent ? progress::not_sent : got.ended ? progress::ended : progress::unanswered;
       // Rolled back: nothing was written.
-      if (answered) error = std::move(error).said_no();
+      const bool answered = got.what == postgres_answer::outcome::refused && !code.empty() && !code.starts_with("57") && !code.starts_with("08");
+      if (answered) reached = progress::refused;
+      auto error = std::get<load_error>(translate(std::move(got), content_type_));
       const auto of = [&](std::initializer_list<std::string_view> classes) {
         return std::any_of(classes.begin(), classes.end(), [&](auto c) { return std::string_view(code).starts_with(c); });
       };
@@ -57,7 +57,8 @@ class postgres_writer final : public engine::writer {
       const bool data = of({"22", "23", "44", "P0"});
       if (data) error.origins_fault = false;
       // A server that cannot write at all for now: read-only, out of resources, broken. As good as not reached.
-      if (answered && of({"25", "53", "58", "XX"})) error.sent = false;
+      if (answered && of({"25", "53", "58", "XX"})) reached = progress::not_sent;
+      error.got = reached;
       // Everything else may pass: lost races, a migration under way.
       error.may_pass = answered && !data;
       co_return error;

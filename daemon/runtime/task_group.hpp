@@ -16,6 +16,7 @@ class task_group {
   // that escapes it is a bug and ends the process through the io_context.
   void spawn(task<void> work);
 
+  bool empty() const noexcept { return running_ == 0; }
   // Returns when the group is empty or `deadline` has come; true when empty.
   task<bool> join(clock& time, steady_time deadline);
 

@@ -224,6 +224,19 @@ def test_statuses_of_the_upstream(start_daemon, upstream, store, status, expecte
     assert daemon.get("product:1").body == (b"old" if status == 409 else b"new")
 
 
+@pytest.mark.parametrize("strategy", ["invalidate", "through"])
+def test_a_write_that_the_origin_applies_after_its_timeout_is_seen_in_the_end(start_daemon, upstream, store, strategy):
+    parts = http_config(upstream, store, strategy)
+    parts["routes"][0]["timeout"] = "300ms"
+    daemon = start_daemon(**parts)
+    upstream.on("/products/1", Reply("old"), Reply("", status=204, delay=0.8), Reply("old"), Reply("new"))
+    daemon.get("product:1")
+    assert record(daemon, "PUT", "product:1", b"x").status == 504
+    assert daemon.get("product:1").body == b"old"
+    assert daemon.get("product:1").cache.hit
+    eventually(lambda: daemon.get("product:1").body == b"new", within=7)
+
+
 # --- what a review found
 
 

@@ -30,7 +30,17 @@ VARIANTS = {
     "a busy lock is taken for won": ("daemon/engine/cache_fill.cpp", "case l2_store::lock_state::busy: {", "case l2_store::lock_state::busy: co_return round.way.on_lock_won(life, now); {", "5.2"),
     "the lock is not renewed": ("daemon/engine/cache_fill.cpp", "    co_await store_->renew(key, token);\n", "", "5.2"),
     "a store that is away is an error": ("daemon/engine/cache_fill.cpp", "  round.result.store_down = true;\n", "  round.result.error = load_error::failed(\"broken\");\n  co_return action::finish;\n", "5.1"),
-    "a flight stays in the table": ("daemon/engine/flight.cpp", "found->second == done) s.flights.erase(found);", "found->second == done && false) s.flights.erase(found);", "never ended"),
+    "a write leaves the old value cached": ("daemon/engine/cache_write.cpp", "  const auto removed = co_await invalidate_record(to);\n  out.unconfirmed = !removed;\n  co_return out;", "  co_return out;", "5.3"),
+    "write-through stores whatever came in between": ("daemon/engine/cache_write.cpp", "      kept = filled == core::fill_outcome::stored;\n", "      kept = filled == core::fill_outcome::stored || co_await store_->put(item_of(to), made.value, now);\n", "5.3"),
+    "an applied write leaves the old value cached": ("daemon/engine/cache_write.cpp", "  const auto removed = co_await invalidate_record(to);\n  if (!removed) {", "  const bool removed = true;\n  if (!removed) {", "5.3"),
+    "a write that failed is forgotten": ("daemon/engine/write_behind.cpp", "if (outcome.what == result::done) {", "if (outcome.what != result::refused) {", "5.8"),
+    "what the origin refuses is tried for ever": ("daemon/engine/write_behind.cpp", "outcome.what == result::refused || failures >= failures_max", "failures >= failures_max", "5.8"),
+    "what fails once is dead": ("daemon/engine/write_behind.cpp", "failures >= failures_max", "failures >= 1", "dead letters, although"),
+    "later writes of a key do not wait": ("daemon/engine/write_behind.cpp", "if (!one.go_on) break;", "", "was applied after"),
+    "what the origin is still at is overtaken": ("daemon/engine/write_behind.cpp", "  if (outcome.may_go_on) wait.until = std::max(wait.until, over);\n", "", "was applied after"),
+    "the journal is worked off by all": ("daemon/engine/write_behind.cpp", "mine = co_await hold_lease(*journal, lease_of(*c));", "mine = true, valid_until_ = home_.time->now() + lease_of(*c);", "at the same time"),
+    "all warm at once": ("daemon/engine/warmup.cpp", "mine = taken != answer::no;", "mine = true;", "at the same time"),
+    "a flight stays in the table": ("daemon/engine/flight.cpp", "found->second == done) s.flights.erase(found);", "found->second == done && false) s.flights.erase(found);", "5.1"),
 }
 
 

@@ -1,30 +1,49 @@
-// Redis as the simulation sees it: values, fill locks and tag versions with their ends of life, publish/subscribe, and all that can
-// go wrong on the way there and back. It does what the commands and scripts of daemon/redis/store.cpp do, command by command.
+// Redis as the simulation sees it: values, fill locks and tag versions with their ends of life, and publish/subscribe. It does what
+// the commands and scripts of daemon/redis do, command by command.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "daemon/engine/l2_store.hpp"
 #include "daemon/engine/shared_state.hpp"
+#include "tests/sim/model_connection.hpp"
 #include "tests/sim/world.hpp"
 
 namespace asidecar::sim {
 
-struct faults {
-  double request_lost = 0;  // of each command
-  double reply_lost = 0;    // applied, but nobody knows
-  double slow = 0;
-  double eviction = 0;
-  bool any() const noexcept { return request_lost > 0 || reply_lost > 0; }
+// Keys of one kind, each with an end of life.
+class expiring_keys {
+ public:
+  explicit expiring_keys(const world& w) : world_(w) {}
+
+  std::string* find(const std::string& name);  // null: absent
+  void set(const std::string& name, std::string bytes, milliseconds ttl) { keys_[name] = {std::move(bytes), world_.now() + ttl}; }
+  bool erase(const std::string& name);
+  std::vector<std::string> names() const;
+
+  // As leases: the bytes are the token of who holds it.
+  bool set_nx(const std::string& name, std::string_view token, milliseconds ttl);
+  bool holds(const std::string& name, std::string_view token);
+  bool renew(const std::string& name, std::string_view token, milliseconds ttl);
+  bool release(const std::string& name, std::string_view token) { return holds(name, token) && erase(name); }
+
+ private:
+  struct held {
+    std::string bytes;
+    steady_time until;
+  };
+  const world& world_;
+  std::map<std::string, held> keys_;
 };
 
 class model_redis {
  public:
-  explicit model_redis(world& w) : world_(w) {}
+  explicit model_redis(world& w) : world_(w), values_(w), locks_(w), tags_(w), leases_(w) {}
 
   // A daemon's ears. `shared` hears of news while `up`.
   struct listener {
@@ -35,37 +54,19 @@ class model_redis {
     steady_time last_delivery{};
   };
   void listen(listener& l) { listeners_.push_back(&l); }
+  void forget(listener& l) { std::erase(listeners_, &l); }
 
-  struct held {
-    std::string bytes;
-    steady_time until;
-  };
-  held* find(std::map<std::string, held>& in, const std::string& name) {
-    const auto at = in.find(name);
-    if (at == in.end()) return nullptr;
-    if (at->second.until <= world_.now()) {
-      in.erase(at);
-      return nullptr;
-    }
-    return &at->second;
-  }
-
-  // The commands. Each is atomic.
-  bool set_nx_lock(const std::string& key, std::string_view token, milliseconds ttl);
-  bool renew_lock(const std::string& key, std::string_view token, milliseconds ttl);
-  bool release_lock(const std::string& key, std::string_view token);
-  void set_lock(const std::string& key, std::string_view token, milliseconds ttl);
-  bool delete_lock(const std::string& key);
+  // Commands on values; each is atomic.
   std::string get(const std::string& key);  // empty: absent
   void set(const std::string& key, std::string bytes, milliseconds ttl);
   bool remove(const std::string& key);
   bool fill(const std::string& key, std::string_view token, std::string bytes, milliseconds ttl);
   void publish(listener* from, std::function<void(engine::shared_state&)> news);  // to all but `from`
-  std::vector<std::string> names() const;
-  bool locked(const std::string& key) { return find(locks_, key) != nullptr; }
-  std::map<std::string, held>& tags() { return tags_; }
+  std::vector<std::string> names() const;  // of values and locks
 
-  std::function<void(const std::string& key)> lock_released;
+  expiring_keys& locks() { return locks_; }
+  expiring_keys& tags() { return tags_; }
+  expiring_keys& leases() { return leases_; }
 
  private:
   void changed(const std::string& key);  // CLIENT TRACKING: to all
@@ -73,13 +74,14 @@ class model_redis {
 
   world& world_;
   std::vector<listener*> listeners_;
-  std::map<std::string, held> values_;
-  std::map<std::string, held> locks_;
-  std::map<std::string, held> tags_;
+  expiring_keys values_;
+  expiring_keys locks_;
+  expiring_keys tags_;
+  expiring_keys leases_;
 };
 
-// One daemon's way to it.
-std::unique_ptr<engine::l2_store> make_model_store(world& w, model_redis& redis, runtime::worker& home, model_redis::listener& ears, const faults& f,
+// One daemon's store.
+std::unique_ptr<engine::l2_store> make_model_store(model_redis& redis, std::shared_ptr<model_connection> c, runtime::worker& home, model_redis::listener& ears,
                                                    milliseconds lock_ttl);
 
 }  // namespace asidecar::sim

@@ -4,62 +4,29 @@
 //   sim --seeds N [--from S]   runs N seeds; prints the first that breaks something, and what; exit code 1
 //   sim --seed S [--trace 1]   replays one, and prints its hash, and what happened
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <set>
 #include <string>
 
 #include "daemon/engine/cache.hpp"
 #include "daemon/engine/compose.hpp"
+#include "daemon/engine/warmup.hpp"
+#include "daemon/engine/write_behind.hpp"
+#include "tests/sim/model_connection.hpp"
+#include "tests/sim/model_journal.hpp"
+#include "tests/sim/model_origin.hpp"
 #include "tests/sim/model_redis.hpp"
+#include "tests/sim/truth.hpp"
 
 namespace asidecar::sim {
 namespace {
 
-using std::chrono::seconds;
-
 constexpr int keys = 3;
-constexpr milliseconds lock_ttl{500};
-constexpr milliseconds lock_wait{600};
-constexpr milliseconds lock_wait_calm{10'000};  // longer than any load: then nobody loads without the lock
-constexpr milliseconds hearing_max{25};  // how long news may travel, and a lost backplane go unnoticed
+constexpr int daemons = 3;
 
-constexpr int foreign = -1;  // no daemon of ours
-
-std::string key_of(int n) { return "k:" + std::to_string(n); }
-
-// What is true, and what was promised.
-struct truth {
-  struct promise {
-    int version;            // everything before it is invalid
-    steady_time when;       // since this answer
-    int daemon;             // of this daemon
-  };
-  std::map<std::string, int> version;  // at the origin
-  std::map<std::string, std::vector<promise>> promises;
-  std::map<std::string, std::vector<std::pair<steady_time, steady_time>>> invalidations;  // from, to
-  std::uint64_t load_errors = 0;
-  steady_time last_load_error{};
-};
-
-struct failure {
-  std::string what;
-};
-
-[[noreturn]] void broken(std::string what) { throw failure{std::move(what)}; }
-
-class simulation;
-
-class model_loader final : public engine::loader {
- public:
-  model_loader(simulation& s, int daemon) : sim_(s), daemon_(daemon) {}
-  task<engine::load_outcome> load(engine::load_request request) override;
-
- private:
-  simulation& sim_;
-  int daemon_;
-};
+std::string key_of(int n) { return model_origin::key_of(std::to_string(n)); }
 
 struct quiet final : engine::event_sink {
   void event(engine::severity, std::string_view, std::initializer_list<engine::event_field>) override {}
@@ -67,118 +34,154 @@ struct quiet final : engine::event_sink {
 
 // One daemon, or what is left of it.
 struct node {
+  visitor me;
   std::unique_ptr<runtime::worker> worker;
   std::unique_ptr<engine::shared_state> shared;
+  std::shared_ptr<model_connection> connection;
   model_redis::listener ears;
   engine::route_stats stats;
+  engine::warm_stats warm_stats;
+  engine::write_behind_stats behind_stats;
   quiet log;
   std::shared_ptr<engine::cache> cache;
-  std::map<std::string, std::vector<steady_time>> loading;  // loads under way, by when they began
+  std::shared_ptr<engine::write_behind> behind;
+  std::shared_ptr<engine::warmup> warm;
+
+  void stop() {
+    if (behind) behind->stop();
+    if (warm) warm->stop();
+  }
 };
+
+// How the records of a seed are written through the daemons.
+enum class record_writes { none, invalidate, through, behind };
 
 class simulation {
  public:
-  simulation(std::uint64_t seed, bool traced) : world_(seed), redis_(world_), traced_(traced) {
-    if (world_.chance(0.6)) faults_ = {world_.unit() * 0.1, world_.unit() * 0.1, world_.unit() * 0.1, 0.02};
-    origin_fails_ = world_.chance(0.4) ? world_.unit() * 0.3 : 0;
+  simulation(std::uint64_t seed, bool traced)
+      : world_(seed), redis_(world_), traced_(traced), faults_(draw_faults(world_)), truth_(world_, !faults_.any(), world_.chance(0.2)),
+        origin_(world_, truth_, *driver_, [this](const std::string& what) { trace(what); }) {
+    origin_.fails = world_.chance(0.4) ? world_.unit() * 0.3 : 0;
     backplane_breaks_ = world_.chance(0.5);
+    crashes_ = world_.chance(0.3);
+    warms_ = world_.chance(0.3);
     l1_ = world_.chance(0.7);
     tagged_ = world_.chance(0.5);
-    quiet_ = world_.chance(0.25);
+    if (!truth_.quiet()) records_ = std::array{record_writes::none, record_writes::invalidate, record_writes::through, record_writes::behind}[world_.draw(4)];
     rules_.ttl = seconds(2);
     rules_.timeout = milliseconds(1000);
     if (world_.chance(0.5)) rules_.stale_if_error = seconds(5);
     if (world_.chance(0.5)) rules_.stale_while_revalidate = seconds(1);
     if (world_.chance(0.3)) rules_.soft_timeout = milliseconds(20);
-    for (int i = 0; i < 3; ++i) nodes_.push_back(make_node(i));
+    truth_.journal.settled = [this](const engine::journaled_write& w, int daemon, bool dead) { on_settled(w, daemon, dead); };
+    for (int i = 0; i < daemons; ++i) nodes_.push_back(make_node(i));
   }
   ~simulation() {
     for (auto& n : nodes_) n->cache.reset();
+    for (auto& n : graveyard_) n->cache.reset();
   }
 
   void run() {
-    for (int i = 0; i < 6; ++i) driver_->tasks.spawn(client(i));
-    for (int i = 0; i < 2 && !quiet_; ++i) driver_->tasks.spawn(writer(i));
-    if (!quiet_) driver_->tasks.spawn(foreign_writer());
+    for (int i = 0; i < 6; ++i) driver_->tasks.spawn(client());
+    if (!truth_.quiet()) {
+      for (int i = 0; i < 2; ++i) driver_->tasks.spawn(writer());
+      driver_->tasks.spawn(foreign_writer());
+    }
     if (backplane_breaks_) driver_->tasks.spawn(breaker());
+    if (crashes_) driver_->tasks.spawn(killer());
     driver_->tasks.spawn(evictor());
     world_.run_until(world_.now() + seconds(20));
     over_ = true;
+    faults_ = {};
+    origin_.fails = 0;
     world_.run_until(world_.now() + seconds(60));
-    for (auto& n : nodes_) {
-      if (n->shared->flights.size() != 0) broken("a flight never ended");
-      if (!n->loading.empty()) broken("a load never ended");
-    }
+    for (int i = 0; i < daemons; ++i)
+      for (int n = 0; n < keys; ++n) spawn_on(i, read(at(i), n));
+    world_.run_until(world_.now() + seconds(20));
+    if (records_ == record_writes::behind) truth_.check_journal_at_the_end();
+    for (auto& n : nodes_) n->stop();
+    world_.run_until(world_.now() + seconds(20));
+    for (int i = 0; i < daemons; ++i) check_ended(at(i));
     if (reads_ < 50) broken("the simulation did nothing");
+    // What the dead were at is taken apart; they are heard by nobody any more.
+    for (auto& n : graveyard_) {
+      n->stop();
+      world_.thaw(*n->worker);
+    }
+    world_.run_until(world_.now() + seconds(60));
   }
   std::uint64_t hash() const { return world_.hash(); }
 
-  // --- the origin
-
-  task<engine::load_outcome> load(int daemon, std::string key, steady_time deadline) {
-    auto& n = *nodes_[static_cast<std::size_t>(daemon)];
-    check_single_load(daemon, key);
-    const auto began = world_.now();
-    n.loading[key].push_back(began);
-    trace("load on %d of %s begins", daemon, key.c_str());
-    const auto bell = n.worker->time->make_alarm();
-    co_await bell->wait_until(began + world_.between(1, 60));
-    const int version = truth_.version[key];
-    trace("load on %d of %s reads %d", daemon, key.c_str(), version);
-    const auto ready = world_.now() + world_.between(1, world_.chance(0.1) ? 1500 : 60);
-    const bool late = ready > deadline;
-    co_await bell->wait_until(std::min(ready, deadline));
-    auto& list = n.loading[key];
-    list.erase(std::find(list.begin(), list.end(), began));
-    if (list.empty()) n.loading.erase(key);
-    trace("load on %d of %s ends%s", daemon, key.c_str(), late ? ", late" : "");
-    if (late || world_.chance(origin_fails_)) {
-      ++truth_.load_errors;
-      truth_.last_load_error = world_.now();
-      if (late) co_return engine::load_error::timed_out("late");
-      co_return engine::load_error::failed("told to");
-    }
-    engine::loaded out;
-    out.body = std::to_string(version);
-    out.content_type = "text/plain";
-    co_return out;
+ private:
+  static faults draw_faults(world& w) {
+    if (!w.chance(0.6)) return {};
+    return {w.unit() * 0.1, w.unit() * 0.1, w.unit() * 0.1, 0.02};
   }
 
- private:
-  bool calm() const noexcept { return !faults_.any() && faults_.slow <= 0; }
+  node& at(int i) { return *nodes_[static_cast<std::size_t>(i)]; }
+  int any_daemon() { return static_cast<int>(world_.draw(daemons)); }
+  int any_key() { return static_cast<int>(world_.draw(keys)); }
+  void spawn_on(int daemon, task<void> work) { at(daemon).worker->tasks.spawn(std::move(work)); }
 
   std::unique_ptr<node> make_node(int i) {
     auto n = std::make_unique<node>();
     n->worker = world_.make_worker(static_cast<std::size_t>(i));
+    n->me.daemon = i;
+    n->me.home = n->worker.get();
+    truth_.visitors.push_back(&n->me);
     n->shared = std::make_unique<engine::shared_state>(l1_ ? 1 << 20 : 0);
+    n->connection = std::make_shared<model_connection>(world_, *n->worker, faults_);
     n->ears.shared = n->shared.get();
     n->ears.home = n->worker.get();
     n->ears.up = true;
     redis_.listen(n->ears);
     engine::cache_times times;
     times.lock_ttl = lock_ttl;
-    times.lock_wait = calm() && quiet_ ? lock_wait_calm : lock_wait;
+    times.lock_wait = truth_.calm() && truth_.quiet() ? lock_wait_calm : lock_wait;
     times.own_fills_are_heard = true;
-    n->cache = std::make_shared<engine::cache>(*n->worker, *n->shared, make_model_store(world_, redis_, *n->worker, n->ears, faults_, lock_ttl), times, n->log);
+    times.longest_write = model_origin::longest_write;
+    n->cache = std::make_shared<engine::cache>(*n->worker, *n->shared, make_model_store(redis_, n->connection, *n->worker, n->ears, lock_ttl), times, n->log);
     auto key = core::key_template::parse("k:{n}");
-    engine::route r{"r", std::move(boost::variant2::get<0>(key))};
+    engine::route r{"r", boost::variant2::get<0>(key)};
     r.rules = rules_;
     if (tagged_) {
       auto all = core::tag_template::parse("all");
       r.tags.push_back({std::move(boost::variant2::get<0>(all)), {}});
     }
-    r.load = std::make_unique<model_loader>(*this, i);
+    r.load = origin_.loader(n->me);
+    if (records_ != record_writes::none) r.records.put = origin_.writer(n->me, records_ == record_writes::behind);
     r.stats = &n->stats;
     n->cache->routes.push_back(std::move(r));
+    if (records_ == record_writes::behind) use_write_behind(*n);
+    if (warms_) {
+      engine::warmup::parts parts{"w", engine::warmup::schedule::interval, seconds(3), 2, false, boost::variant2::get<0>(key), origin_.query(n->me, keys),
+                                  make_model_lease(redis_, n->connection, "warm"), &n->warm_stats};
+      n->warm = std::make_shared<engine::warmup>(*n->worker, std::move(parts), [this, n = n.get()](std::string_view k) { return target(*n, k); }, n->log);
+      n->warm->start(true);
+    }
     return n;
   }
 
-  template <class... Args>
-  void trace(const char* format, Args... args) {
+  void use_write_behind(node& n) {
+    n.cache->use_journal(make_model_journal(redis_, truth_.journal, n.connection, n.me.daemon));
+    n.behind = std::make_shared<engine::write_behind>(*n.worker, [&n] { return n.cache; }, n.behind_stats, n.log);
+    n.behind->start();
+  }
+
+  static std::optional<engine::warmup::target> target(node& n, std::string_view key) { return engine::warmup::target{n.cache, request_for(n, key)}; }
+
+  static engine::read_request request_for(const node& n, std::string_view key) {
+    engine::read_request out;
+    out.to = &n.cache->routes.front();
+    out.key = key;
+    out.params.emplace_back(key.substr(2));
+    return out;
+  }
+
+  void trace(const std::string& what) const {
     if (!traced_) return;
-    std::printf("%8lld ms  ", static_cast<long long>(std::chrono::duration_cast<milliseconds>(world_.now().time_since_epoch() - std::chrono::hours(1)).count()));
-    std::printf(format, args...);
-    std::printf("\n");
+    const auto since = std::chrono::duration_cast<milliseconds>(world_.now().time_since_epoch() - std::chrono::hours(1));
+    std::printf("%8lld ms  %s\n", static_cast<long long>(since.count()), what.c_str());
   }
 
   task<void> pause(int low, int high) {
@@ -186,33 +189,39 @@ class simulation {
     co_await bell->wait_until(world_.now() + world_.between(low, high));
   }
 
+  static void check_ended(const node& n) {
+    const auto who = "daemon " + std::to_string(n.me.daemon);
+    if (n.shared->flights.size() != 0) broken("a flight of " + who + " never ended");
+    if (!n.me.loading.empty()) broken("a load of " + who + " never ended");
+    if (n.warm_stats.running) broken("a warm-up of " + who + " never ended");
+    if (!n.worker->tasks.empty()) broken("something of " + who + " never ended");
+  }
+
   // --- clients
 
-  task<void> client(int) {
+  task<void> client() {
     while (!over_) {
       co_await pause(0, 60);
-      const int daemon = static_cast<int>(world_.draw(3));
-      const int n = static_cast<int>(world_.draw(keys));
-      auto& at = *nodes_[static_cast<std::size_t>(daemon)];
-      at.worker->tasks.spawn(read(daemon, key_of(n), std::to_string(n)));
+      const int daemon = any_daemon();
+      spawn_on(daemon, read(at(daemon), any_key()));
     }
   }
 
-  task<void> read(int daemon, std::string key, std::string param) {
-    auto& n = *nodes_[static_cast<std::size_t>(daemon)];
-    engine::read_request request;
-    request.to = &n.cache->routes.front();
-    request.key = key;
-    request.params.push_back(param);
-    if (!quiet_ && world_.chance(0.05)) request.directives.no_cache = true;
+  task<void> read(node& n, int number) {
+    const int daemon = n.me.daemon;
+    const auto key = key_of(number);
+    auto request = request_for(n, key);
+    if (!truth_.quiet() && world_.chance(0.05)) request.directives.no_cache = true;
     const auto began = world_.now();
     const auto errors_before = truth_.load_errors;
     const bool heard = n.shared->l1_trusted;
     const auto got = co_await n.cache->read(std::move(request));
+    if (!n.me.alive) co_return;
     ++reads_;
-    trace("read on %d of %s: %s (%s%s%s)", daemon, key.c_str(), got.value ? std::string(got.value->body()).c_str() : "error", std::string(got.status.detail).c_str(),
-          got.status.stored ? " stored" : "", got.status.collapsed ? " collapsed" : "");
-    world_.note(got.value ? std::hash<std::string_view>{}(got.value->body()) : 7);
+    const std::string body(got.value ? got.value->body() : "error");
+    trace("read on " + std::to_string(daemon) + " of " + key + ": " + body + " (" + std::string(got.status.detail) + (got.status.stored ? " stored" : "") +
+          (got.status.collapsed ? " collapsed)" : ")"));
+    world_.note(std::hash<std::string>{}(body));
     if (got.error) {
       if (truth_.load_errors == errors_before && got.error->what != engine::load_error::kind::timeout) broken("5.1: a read failed although no load did: " + got.error->detail);
       co_return;
@@ -222,71 +231,120 @@ class simulation {
     // stale_if_error, only when the origin has failed too.
     const bool stands_in = rules_.stale_if_error > milliseconds(0) && began - truth_.last_load_error <= engine::recent_failures::pause;
     const bool away = got.status.detail == "redis-down" || (got.status.detail == "L1" && (stands_in || !(heard && n.shared->l1_trusted)));
-    check_promises(daemon, key, std::stoi(std::string(got.value->body())), began, got.status.detail, away);
+    truth_.check_answer(daemon, key, std::stoi(body), began, got.status.detail, away);
   }
 
-  // Writes the origin, then invalidates at some daemon, in one of the ways there are.
-  task<void> writer(int) {
+  // Writes a record at some daemon, or writes the origin itself and invalidates.
+  task<void> writer() {
     while (!over_) {
       co_await pause(5, 400);
-      const int n = static_cast<int>(world_.draw(keys));
-      const auto key = key_of(n);
-      const int daemon = static_cast<int>(world_.draw(3));
-      const int version = ++truth_.version[key];
-      co_await pause(0, 5);
-      nodes_[static_cast<std::size_t>(daemon)]->worker->tasks.spawn(invalidate(daemon, key, version));
+      const int daemon = any_daemon();
+      const int n = any_key();
+      const bool by_record = records_ != record_writes::none && world_.chance(0.7);
+      if (!by_record) {
+        const int version = ++truth_.version[key_of(n)];
+        co_await pause(0, 5);
+        spawn_on(daemon, invalidate(at(daemon), key_of(n), version));
+      } else if (records_ == record_writes::behind) {
+        spawn_on(daemon, journal(at(daemon), n, "body " + std::to_string(++bodies_)));
+      } else {
+        spawn_on(daemon, write(at(daemon), n, "body " + std::to_string(++bodies_)));
+      }
     }
   }
 
-  task<void> invalidate(int daemon, std::string key, int version) {
-    auto& n = *nodes_[static_cast<std::size_t>(daemon)];
+  task<void> invalidate(node& n, std::string key, int version) {
     using mode = engine::cache::mode;
+    const int daemon = n.me.daemon;
     engine::cache::count done;
     const auto how = world_.draw(4);
-    trace("invalidation on %d of %s to %d begins, way %d", daemon, key.c_str(), version, static_cast<int>(how));
-    // A pattern or a tag is about all keys.
-    std::vector<std::pair<std::string, std::size_t>> places;
-    for (int i = 0; i < keys; ++i) {
-      if (key_of(i) != key && how > 1) continue;
-      auto& list = truth_.invalidations[key_of(i)];
-      places.emplace_back(key_of(i), list.size());
-      list.push_back({world_.now(), steady_time::max()});
-    }
+    const auto what = "invalidation on " + std::to_string(daemon) + " of " + key + " to " + std::to_string(version) + ", way " + std::to_string(how);
+    trace(what + " begins");
+    std::vector<truth::disturbance> disturbed;
+    for (int i = 0; i < keys; ++i)  // a pattern or a tag is about all keys
+      if (how <= 1 || key_of(i) == key) disturbed.push_back(truth_.disturb(key_of(i), daemon));
     if (how == 0) done = co_await n.cache->invalidate_matching("k:*", mode::purge);
     else if (how == 1 && tagged_) done = co_await n.cache->invalidate_tags(std::vector<std::string>(1, "all"), mode::purge);
     else done = co_await n.cache->invalidate(std::vector<std::string>(1, key), mode::purge);
-    for (const auto& [name, place] : places) truth_.invalidations[name][place].second = world_.now();
+    if (!n.me.alive) co_return;
+    for (const auto& d : disturbed) truth_.settle(d);
     world_.note(done ? 1 : 2);
-    trace("invalidation on %d of %s to %d: %s", daemon, key.c_str(), version, done ? "done" : "unconfirmed");
-    if (done) truth_.promises[key].push_back({version, world_.now(), daemon});
+    trace(what + (done ? " done" : " unconfirmed"));
+    if (done) truth_.promise(key, version, daemon);
+  }
+
+  // PUT /v1/records, by the strategies invalidate and through.
+  task<void> write(node& n, int number, std::string body) {
+    using strategy = engine::cache::write_strategy;
+    const auto key = key_of(number);
+    engine::write_request what;
+    what.params.emplace_back(std::to_string(number));
+    what.body = body;
+    what.deadline = world_.now() + rules_.timeout;
+    const auto disturbed = truth_.disturb(key, n.me.daemon);
+    const auto how = records_ == record_writes::through ? strategy::through : strategy::invalidate;
+    const auto done = co_await n.cache->write(request_for(n, key), *n.cache->routes.front().records.put, std::move(what), how);
+    if (!n.me.alive) co_return;
+    truth_.settle(disturbed);
+    const bool good = !done.error && !done.store_down && !done.unconfirmed;
+    world_.note(good ? 3 : 4);
+    trace("write on " + std::to_string(n.me.daemon) + " of " + key + " (" + body + ") " + (good ? "done" : "in doubt"));
+    if (good) truth_.promise(key, std::stoi(*done.result.body), n.me.daemon);
+  }
+
+  // The same by write-behind.
+  task<void> journal(node& n, int number, std::string body) {
+    engine::journaled_write w;
+    w.route = "r";
+    w.key = key_of(number);
+    w.body = body;
+    w.params.emplace_back("n", std::to_string(number));
+    journaled_[body] = truth_.disturb(w.key, truth::foreign);
+    const auto done = co_await n.cache->journal()->append(w);
+    if (!n.me.alive) co_return;
+    const bool good = done.state == engine::write_journal::append_state::appended;
+    trace("journal on " + std::to_string(n.me.daemon) + " of " + w.key + " (" + body + ") " + (good ? "acknowledged" : "in doubt"));
+    if (truth_.journal.ids.count(body) == 0) truth_.settle(journaled_[body]);
+    if (!good) co_return;
+    truth_.acknowledged(body);
+    n.behind->wake();
+  }
+
+  // An entry has left the journal.
+  void on_settled(const engine::journaled_write& w, int daemon, bool dead) {
+    trace("write of " + w.key + " (" + w.body + ") leaves the journal" + (dead ? ", dead" : ""));
+    truth_.settle(journaled_[w.body]);
+    if (!dead) truth_.promise(w.key, truth_.version_of(w.body), daemon);
   }
 
   // An app of another language, which writes the origin and Redis and knows nothing of locks: so only where nobody is loading.
   task<void> foreign_writer() {
     while (!over_) {
       co_await pause(20, 300);
-      const auto key = key_of(static_cast<int>(world_.draw(keys)));
-      const bool busy = redis_.locked(key) || std::any_of(nodes_.begin(), nodes_.end(), [&](const auto& n) { return n->loading.count(key) > 0; });
-      if (busy || tagged_) continue;
+      const auto key = key_of(any_key());
+      const bool busy = redis_.locks().find(key) != nullptr || std::any_of(nodes_.begin(), nodes_.end(), [&](const auto& n) { return n->me.loading.count(key) > 0; });
+      if (busy || tagged_ || records_ != record_writes::none) continue;
       const int version = ++truth_.version[key];
       engine::loaded value;
       value.body = std::to_string(version);
       const auto made = engine::compose(value, rules_, nullptr, driver_->time->wall_now(), core::microseconds(0), 1);
       redis_.set(key, made.value->bytes(), milliseconds(2000));
-      trace("a foreign SET of %s to %d", key.c_str(), version);
-      truth_.promises[key].push_back({version, world_.now(), foreign});
+      trace("a foreign SET of " + key + " to " + value.body);
+      truth_.promise(key, version, truth::foreign);
     }
   }
+
+  // --- misfortune
 
   // The backplane's connections come and go.
   task<void> breaker() {
     while (!over_) {
       co_await pause(50, 1500);
-      auto& n = *nodes_[world_.draw(3)];
+      auto& n = at(any_daemon());
       if (!n.ears.up) continue;
       n.ears.up = false;
       ++n.ears.connection;
-      trace("backplane of %d breaks", static_cast<int>(n.worker->index));
+      trace("backplane of " + std::to_string(n.me.daemon) + " breaks");
       n.worker->tasks.spawn(lose_and_find(n));
     }
   }
@@ -295,73 +353,62 @@ class simulation {
     co_await bell->wait_until(world_.now() + world_.between(0, 5));
     n.shared->store_unheard();
     co_await bell->wait_until(world_.now() + world_.between(10, 500));
+    if (!n.me.alive) co_return;
     n.ears.up = true;
     const auto connection = n.ears.connection;
     co_await bell->wait_until(world_.now() + world_.between(0, 3));
     if (n.ears.connection != connection) co_return;  // lost again already
-    trace("backplane of %d is back", static_cast<int>(n.worker->index));
+    trace("backplane of " + std::to_string(n.me.daemon) + " is back");
     n.shared->store_heard();
+  }
+
+  // Daemons are killed, in the middle of whatever they do, and others start in their place.
+  task<void> killer() {
+    while (!over_) {
+      co_await pause(200, 4000);
+      const int i = any_daemon();
+      auto& n = at(i);
+      trace("daemon " + std::to_string(i) + " is killed");
+      world_.freeze(*n.worker);
+      n.me.alive = false;
+      n.connection->kill();
+      n.ears.up = false;
+      ++n.ears.connection;
+      redis_.forget(n.ears);
+      truth_.killed(i);
+      graveyard_.push_back(std::move(nodes_[static_cast<std::size_t>(i)]));
+      nodes_[static_cast<std::size_t>(i)] = make_node(i);
+    }
   }
 
   task<void> evictor() {
     while (!over_) {
       co_await pause(100, 1000);
-      if (world_.chance(faults_.eviction * 5)) redis_.remove(key_of(static_cast<int>(world_.draw(keys))));
-    }
-  }
-
-  // --- checkers
-
-  // 5.3, 5.6: nothing from before an invalidation is served after it: at once on that instance, and everywhere from Redis or the
-  // origin; from another's L1, once the news can have arrived.
-  void check_promises(int daemon, const std::string& key, int version, steady_time began, std::string_view detail, bool away) {
-    for (const auto& p : truth_.promises[key]) {
-      if (version >= p.version) continue;
-      if (p.daemon != daemon && away) continue;  // promised only while Redis can be reached
-      const bool strict = p.daemon == daemon || detail != "L1";
-      if (began <= (strict ? p.when : p.when + hearing_max)) continue;
-      broken("5.3: " + key + " was invalidated up to version " + std::to_string(p.version) + " by daemon " + std::to_string(p.daemon) + ", but daemon " +
-             std::to_string(daemon) + " later answered " + std::to_string(version) + " (" + std::string(detail) + ") to a read that began " +
-             std::to_string(std::chrono::duration_cast<milliseconds>(world_.now() - began).count()) + " ms ago");
-    }
-  }
-
-  // 5.2: a second load of a key, on one instance and in the fleet, only when an invalidation came in between.
-  void check_single_load(int daemon, const std::string& key) {
-    const auto& all = truth_.invalidations[key];
-    for (int other = 0; other < 3; ++other) {
-      if (other != daemon && !(calm() && quiet_)) continue;  // a lock may be lost, or waited for in vain
-      const auto& n = *nodes_[static_cast<std::size_t>(other)];
-      const auto at = n.loading.find(key);
-      if (at == n.loading.end()) continue;
-      for (const auto began : at->second) {
-        const bool overtaken = std::any_of(all.begin(), all.end(), [&](const auto& i) { return i.second >= began - lock_wait - seconds(1); });
-        if (!overtaken) broken("5.2: daemon " + std::to_string(daemon) + " loads " + key + " while daemon " + std::to_string(other) + " does");
-      }
+      if (world_.chance(faults_.eviction * 5)) redis_.remove(key_of(any_key()));
     }
   }
 
   world world_;
   model_redis redis_;
+  const bool traced_;
   faults faults_;
-  double origin_fails_ = 0;
+  truth truth_;
+  std::unique_ptr<runtime::worker> driver_ = world_.make_worker(99);  // the origin and the clients
+  model_origin origin_;
   bool backplane_breaks_ = false;
+  bool crashes_ = false;
+  bool warms_ = false;
   bool l1_ = true;
   bool tagged_ = false;
-  bool quiet_ = false;  // nothing is written or invalidated: then there is never a reason for two loads at once
+  record_writes records_ = record_writes::none;
   core::policy rules_;  // the same for all daemons
   bool over_ = false;
-  const bool traced_;
   std::uint64_t reads_ = 0;
-  truth truth_;
-  std::unique_ptr<runtime::worker> driver_ = world_.make_worker(99);
+  int bodies_ = 0;
+  std::map<std::string, truth::disturbance> journaled_;  // by body
   std::vector<std::unique_ptr<node>> nodes_;
+  std::vector<std::unique_ptr<node>> graveyard_;
 };
-
-task<engine::load_outcome> model_loader::load(engine::load_request request) {
-  std::string key = "k:" + request.params.front();
-  co_return co_await sim_.load(daemon_, std::move(key), request.deadline);
-}
 
 // nullopt: all held.
 std::optional<std::string> run_seed(std::uint64_t seed, bool traced, std::uint64_t& hash) {

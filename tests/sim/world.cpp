@@ -100,6 +100,9 @@ std::unique_ptr<runtime::worker> world::make_worker(std::size_t index) {
   return w;
 }
 
+void world::freeze(const runtime::worker& w) { std::erase(workers_, &w); }
+void world::thaw(runtime::worker& w) { workers_.push_back(&w); }
+
 // True when something ran.
 bool world::settle() {
   bool any = false;

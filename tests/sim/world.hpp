@@ -28,6 +28,9 @@ class world {
 
   // A worker on virtual time.
   std::unique_ptr<runtime::worker> make_worker(std::size_t index);
+  // Nothing of it runs from here on, as if its process had been killed; until thawed, so that its coroutines can be taken apart.
+  void freeze(const runtime::worker& w);
+  void thaw(runtime::worker& w);
 
   // Runs until `end`, or until nothing is left to happen.
   void run_until(steady_time end);
