@@ -36,6 +36,7 @@ struct store_settings {
   milliseconds lock_ttl = std::chrono::seconds(10);
   milliseconds lock_wait = std::chrono::seconds(5);
   backplane_kind backplane = backplane_kind::tracking;
+  std::uint64_t journal_max = std::uint64_t(256) << 20;
 
   bool operator==(const store_settings&) const = default;
 };

@@ -158,7 +158,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   }
   // Also for routes that write otherwise by now: what was acknowledged under another configuration is still applied.
   const bool writes = std::any_of(cache->routes.begin(), cache->routes.end(), [](const engine::route& r) { return r.records.put || r.records.remove; });
-  if (writes && s.store) cache->use_journal(redis::make_journal(out.store, s.store->prefix));
+  if (writes && s.store) cache->use_journal(redis::make_journal(out.store, s.store->prefix, s.store->journal_max));
   if (worker.index == 0)
     for (const auto& w : s.warm) out.warm.push_back(make_warm(w, s, worker, from, *origins.at(w.origin), out.store, metrics));
   cache->resources = std::move(resources);

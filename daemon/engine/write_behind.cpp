@@ -64,6 +64,7 @@ task<void> write_behind::live([[maybe_unused]] std::shared_ptr<write_behind> sel
     }
     const auto pending = co_await journal->length();
     if (pending) stats_.pending = *pending;
+    if (pending && !risk_told_) co_await tell_risk(*journal);
     // Only who has something to do asks for the lease.
     bool mine = false;
     if (pending.value_or(0) > 0) mine = co_await hold_lease(*journal, lease_of(*c));
@@ -91,6 +92,12 @@ task<void> write_behind::live([[maybe_unused]] std::shared_ptr<write_behind> sel
 }
 
 milliseconds write_behind::lease_of(const cache& c) { return std::max(lease_min, 2 * c.longest_write()); }
+
+task<void> write_behind::tell_risk(write_journal& journal) {
+  const auto risk = co_await journal.risk();
+  risk_told_ = true;
+  if (!risk.empty()) events_.event(severity::warn, "acknowledged writes of write-behind could get lost", {{"why", risk}});
+}
 
 task<bool> write_behind::hold_lease(write_journal& journal, milliseconds ttl) {
   const auto now = home_.time->now();

@@ -29,6 +29,7 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
 
   task<void> live(std::shared_ptr<write_behind> self);
   static core::milliseconds lease_of(const cache& c);
+  task<void> tell_risk(write_journal& journal);
   task<bool> hold_lease(write_journal& journal, core::milliseconds ttl);
   task<void> keep_lease(std::shared_ptr<round> r);
   task<std::size_t> apply_all(std::shared_ptr<cache> c, std::vector<journaled_write> entries);
@@ -57,6 +58,7 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
     runtime::steady_time until{};
   };
   std::unordered_map<std::string, pause> paused_;
+  bool risk_told_ = false;
   bool stopped_ = false;
 };
 

@@ -41,6 +41,8 @@ class write_journal {
   // The oldest entries; nullopt: the journal did not answer. Entries that are not of this form come with an empty route.
   virtual task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most) = 0;
   virtual task<std::optional<std::uint64_t>> length() = 0;
+  // Why acknowledged writes could get lost although no daemon does anything wrong; empty: no such reason is known.
+  virtual task<std::string> risk() = 0;
 
   // Who applies: one in the fleet. What follows is done only while the token still holds this lease.
   virtual lease& turn() = 0;

@@ -11,10 +11,12 @@ using engine::journaled_write;
 
 constexpr std::string_view entries_max = "100000";  // of the journal and the dead letters together; beyond, writes are refused
 
-// KEYS: stream, dead letters. ARGV: most, then fields and values.
+// KEYS: stream, dead letters. ARGV: most entries, most bytes, then fields and values. A server that does not tell the bytes (an
+// estimate, from a few nodes of the stream) goes by the entries alone.
 constexpr std::string_view append_script =
-    "if redis.call('XLEN',KEYS[1])+redis.call('XLEN',KEYS[2])>=tonumber(ARGV[1]) then return '' end "
-    "return redis.call('XADD',KEYS[1],'*',unpack(ARGV,2))";
+    "local function bytes(k) local n=redis.pcall('MEMORY','USAGE',k) return type(n)=='number' and n or 0 end "
+    "if redis.call('XLEN',KEYS[1])+redis.call('XLEN',KEYS[2])>=tonumber(ARGV[1]) or bytes(KEYS[1])+bytes(KEYS[2])>=tonumber(ARGV[2]) then return '' end "
+    "return redis.call('XADD',KEYS[1],'*',unpack(ARGV,3))";
 // KEYS: lease, stream. ARGV: token, id.
 constexpr std::string_view done_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
@@ -54,13 +56,24 @@ journaled_write entry_of(const proto::resp_value& reply) {
   return out;
 }
 
+// What INFO says of `name`; empty when it does not.
+std::string_view info_field(std::string_view info, std::string_view name) {
+  while (!info.empty()) {
+    auto line = info.substr(0, info.find('\n'));
+    info.remove_prefix(std::min(info.size(), line.size() + 1));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (line.size() > name.size() && line.starts_with(name) && line[name.size()] == ':') return line.substr(name.size() + 1);
+  }
+  return {};
+}
+
 class journal final : public engine::write_journal {
  public:
-  journal(std::shared_ptr<connection> c, const std::string& prefix)
-      : connection_(std::move(c)), stream_(proto::journal_name(prefix)), dead_(proto::dead_letters_name(prefix)), lease_(connection_, proto::journal_lease_name(prefix)) {}
+  journal(std::shared_ptr<connection> c, const std::string& prefix, std::uint64_t bytes_max)
+      : connection_(std::move(c)), bytes_max_(std::to_string(bytes_max)), stream_(proto::journal_name(prefix)), dead_(proto::dead_letters_name(prefix)), lease_(connection_, proto::journal_lease_name(prefix)) {}
 
   task<appended> append(const journaled_write& w) override {
-    auto words = words_of("EVAL", append_script, "2", stream_, dead_, entries_max);
+    auto words = words_of("EVAL", append_script, "2", stream_, dead_, entries_max, bytes_max_);
     for (auto& field : fields_of(w)) words.push_back(std::move(field));
     const auto done = co_await connection_->run(std::move(words));
     appended out;
@@ -84,6 +97,17 @@ class journal final : public engine::write_journal {
     co_return static_cast<std::uint64_t>(got->integer);
   }
 
+  task<std::string> risk() override {
+    const auto info = co_await connection_->run(words_of("INFO"));
+    if (!info || info->is_error()) co_return std::string();
+    std::string out;
+    const auto policy = info_field(info->text, "maxmemory_policy");
+    if (info_field(info->text, "maxmemory") != "0" && policy.starts_with("allkeys-"))
+      out.append("maxmemory-policy ").append(policy).append(" may evict the journal, use noeviction or volatile-*; ");
+    if (info_field(info->text, "aof_enabled") == "0") out.append("appendonly is off, so a crash of Redis takes the writes since its last snapshot; ");
+    co_return out.substr(0, out.size() - std::min<std::size_t>(out.size(), 2));
+  }
+
   engine::lease& turn() override { return lease_; }
 
   task<answer> done(std::string_view token, std::string_view id) override {
@@ -98,6 +122,7 @@ class journal final : public engine::write_journal {
 
  private:
   std::shared_ptr<connection> connection_;
+  const std::string bytes_max_;
   const std::string stream_;
   const std::string dead_;
   lease lease_;
@@ -105,8 +130,8 @@ class journal final : public engine::write_journal {
 
 }  // namespace
 
-std::unique_ptr<engine::write_journal> make_journal(std::shared_ptr<connection> c, const std::string& prefix) {
-  return std::make_unique<journal>(std::move(c), prefix);
+std::unique_ptr<engine::write_journal> make_journal(std::shared_ptr<connection> c, const std::string& prefix, std::uint64_t bytes_max) {
+  return std::make_unique<journal>(std::move(c), prefix, bytes_max);
 }
 
 }  // namespace asidecar::redis

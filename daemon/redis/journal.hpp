@@ -1,6 +1,7 @@
 // The journal of write-behind as a Redis stream, its dead letters as another, and the lease of whoever applies it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -9,6 +10,6 @@
 
 namespace asidecar::redis {
 
-std::unique_ptr<engine::write_journal> make_journal(std::shared_ptr<connection> c, const std::string& prefix);
+std::unique_ptr<engine::write_journal> make_journal(std::shared_ptr<connection> c, const std::string& prefix, std::uint64_t bytes_max);
 
 }  // namespace asidecar::redis

@@ -161,19 +161,24 @@ def test_a_load_that_another_instances_delete_overtook_stays_out_of_l1(start_dae
         assert one.get("thing:1").body == b"new"
 
 
-def test_no_daemon_serves_a_value_much_older_than_a_foreign_write(start_daemon, upstream, redis, prefix):
+@pytest.mark.parametrize("killed", [False, True], ids=["heard", "backplane killed at random"])
+def test_no_daemon_serves_a_value_much_older_than_a_foreign_write(start_daemon, upstream, own_redis, prefix, killed):
     """Three daemons with L1, and a writer that knows nothing of them."""
+    redis = own_redis
+    writes = 10_000
     daemons = [start_daemon(**config(upstream, redis, prefix, store={"format": "raw"})) for _ in range(3)]
     client = redis.client()
     written = {}  # version -> when the SET had been answered
     client("SET", f"{prefix}session:1", "0")
-    stop, late = threading.Event(), []
+    stop, late, from_l1 = threading.Event(), [], [0]
 
     def read_on(daemon):
         with daemon.wire() as wire:
             while not stop.is_set():
                 began = time.monotonic()
-                version = int(wire.ask(get_text("session:1")).body)
+                answer = wire.ask(get_text("session:1"))
+                version = int(answer.body)
+                from_l1[0] += answer.cache.detail == "L1"
                 newer = written.get(version + 1)
                 if newer is not None and began - newer > 0.15:
                     late.append((version, began - newer))
@@ -181,15 +186,18 @@ def test_no_daemon_serves_a_value_much_older_than_a_foreign_write(start_daemon, 
     readers = [threading.Thread(target=read_on, args=(d,)) for d in daemons]
     for reader in readers:
         reader.start()
-    for version in range(1, 1500):
+    for version in range(1, writes + 1):
         client("SET", f"{prefix}session:1", str(version))
         written[version] = time.monotonic()
+        if killed and random.random() < 0.02:
+            client("CLIENT", "KILL", "TYPE", "pubsub")
         if version % 3 == 0:
             time.sleep(0.001 * random.random())
     stop.set()
     for reader in readers:
         reader.join()
     assert late == []
+    assert from_l1[0] > 100
 
 
 def test_metrics_tell_of_l1_and_the_backplane(start_daemon, upstream, redis, prefix):

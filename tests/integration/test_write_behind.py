@@ -129,6 +129,37 @@ def test_a_full_journal_refuses(start_daemon, redis, prefix, postgres, table):
     client("DEL", stream, f"{stream}:lease")
 
 
+def test_a_journal_of_too_many_bytes_refuses(start_daemon, redis, prefix, postgres, table):
+    parts = config(redis, prefix, postgres, table)
+    parts["store"]["journal_max"] = "1MiB"
+    client = redis.client()
+    stream = f"asidecar:{{writes:{prefix}}}"
+    client("SET", f"{stream}:lease", "somebody", "PX", 60_000)
+    daemon = start_daemon(**parts)
+    def put_large():
+        return daemon.request("PUT", "/v1/records/item:a", json.dumps({"n": 1, "more": "x" * 100_000}).encode())
+    answers = [put_large() for _ in range(15)]
+    assert answers[0].status == 202
+    assert (answers[-1].status, answers[-1].slug) == (503, "overloaded")
+    assert 9 <= client("XLEN", stream) <= 12
+    client("DEL", f"{stream}:lease")
+    eventually(lambda: put_large().status == 202)
+
+
+@pytest.mark.parametrize("server, warned", [({"appendonly": "yes"}, None), ({}, "appendonly is off"),
+                                            ({"appendonly": "yes", "maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}, "allkeys-lru may evict")])
+def test_a_redis_that_may_lose_the_journal_is_warned_of(start_daemon, own_redis, prefix, postgres, table, server, warned):
+    for name, value in server.items():
+        own_redis.client()("CONFIG", "SET", name, value)
+    daemon = start_daemon(**config(own_redis, prefix, postgres, table))
+    assert put(daemon, "item:a", 1).status == 202
+    if warned is not None:
+        eventually(lambda: "could get lost" in daemon.log() and warned in daemon.log())
+    else:
+        eventually(lambda: postgres.run(f"SELECT n FROM {table}") == [(1,)])
+        assert "could get lost" not in daemon.log()
+
+
 def test_http_origins_are_written_behind_too(start_daemon, redis, prefix, upstream):
     upstream.on("/products/1", Reply(status=500), Reply(status=503), Reply("ok"))
     daemon = start_daemon(store={"redis": redis.url, "prefix": prefix}, origins={"web": {"http": upstream.url, "breaker": {"failures": 1000}}},

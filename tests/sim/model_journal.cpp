@@ -82,6 +82,8 @@ class model_journal final : public engine::write_journal {
     co_return n;
   }
 
+  task<std::string> risk() override { co_return std::string(); }
+
   engine::lease& turn() override { return lease_; }
 
   task<answer> done(std::string_view token, std::string_view id) override { return settle(std::string(token), std::stoull(std::string(id)), std::string()); }
