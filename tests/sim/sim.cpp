@@ -54,7 +54,7 @@ struct node {
 };
 
 // How the records of a seed are written through the daemons.
-enum class record_writes { none, invalidate, through, behind };
+enum class record_writes { none, invalidate, through, behind, values };  // values: PUT /v1/keys, by the app itself
 
 class simulation {
  public:
@@ -67,7 +67,7 @@ class simulation {
     warms_ = world_.chance(0.3);
     l1_ = world_.chance(0.7);
     tagged_ = world_.chance(0.5);
-    if (!truth_.quiet()) records_ = std::array{record_writes::none, record_writes::invalidate, record_writes::through, record_writes::behind}[world_.draw(4)];
+    if (!truth_.quiet()) records_ = std::array{record_writes::none, record_writes::invalidate, record_writes::through, record_writes::behind, record_writes::values}[world_.draw(5)];
     rules_.ttl = seconds(2);
     rules_.timeout = milliseconds(1000);
     if (world_.chance(0.5)) rules_.stale_if_error = seconds(5);
@@ -83,7 +83,9 @@ class simulation {
 
   void run() {
     for (int i = 0; i < 6; ++i) driver_->tasks.spawn(client());
-    if (!truth_.quiet()) {
+    if (records_ == record_writes::values) {
+      driver_->tasks.spawn(value_writer());
+    } else if (!truth_.quiet()) {
       for (int i = 0; i < 2; ++i) driver_->tasks.spawn(writer());
       driver_->tasks.spawn(foreign_writer());
     }
@@ -149,7 +151,7 @@ class simulation {
       r.tags.push_back({std::move(boost::variant2::get<0>(all)), {}});
     }
     r.load = origin_.loader(n->me);
-    if (records_ != record_writes::none) r.records.put = origin_.writer(n->me, records_ == record_writes::behind);
+    if (records_ != record_writes::none && records_ != record_writes::values) r.records.put = origin_.writer(n->me, records_ == record_writes::behind);
     r.stats = &n->stats;
     n->cache->routes.push_back(std::move(r));
     if (records_ == record_writes::behind) use_write_behind(*n);
@@ -215,7 +217,12 @@ class simulation {
     const auto began = world_.now();
     const auto errors_before = truth_.load_errors;
     const bool heard = n.shared->l1_trusted;
-    const auto got = co_await n.cache->read(std::move(request));
+    std::optional<engine::cache::seen_in_store> known;
+    if (world_.chance(0.2)) {  // as mget does
+      auto looked = co_await n.cache->prefetch(std::vector<engine::read_request>(1, request));
+      known = std::move(looked.front());
+    }
+    const auto got = co_await n.cache->read(std::move(request), std::move(known));
     if (!n.me.alive) co_return;
     ++reads_;
     const std::string body(got.value ? got.value->body() : "error");
@@ -315,6 +322,29 @@ class simulation {
     trace("write of " + w.key + " (" + w.body + ") leaves the journal" + (dead ? ", dead" : ""));
     truth_.settle(journaled_[w.body]);
     if (!dead) truth_.promise(w.key, truth_.version_of(w.body), daemon);
+  }
+
+  // An app that writes the origin and then the cache, one after the other: of two at once either may come last.
+  task<void> value_writer() {
+    while (!over_) {
+      co_await pause(5, 200);
+      auto& n = at(any_daemon());
+      const auto ended = std::make_shared<bool>(false);
+      n.worker->tasks.spawn(put_value(n, any_key(), ended));
+      while (!*ended && n.me.alive) co_await pause(1, 5);
+    }
+  }
+
+  task<void> put_value(node& n, int number, std::shared_ptr<bool> ended) {
+    const auto key = key_of(number);
+    const int version = ++truth_.version[key];
+    const auto disturbed = truth_.disturb(key, n.me.daemon);
+    const bool done = co_await n.cache->put(request_for(n, key), "text/plain", std::to_string(version));
+    *ended = true;
+    if (!n.me.alive) co_return;
+    truth_.settle(disturbed);
+    trace("PUT on " + std::to_string(n.me.daemon) + " of " + key + " as " + std::to_string(version) + (done ? " done" : " unconfirmed"));
+    if (done) truth_.promise(key, version, n.me.daemon);
   }
 
   // An app of another language, which writes the origin and Redis and knows nothing of locks: so only where nobody is loading.
