@@ -104,14 +104,12 @@ std::string encode_record(const record& value, std::uint64_t compress_above) {
   return out;
 }
 
-std::optional<record> decode_record(std::string_view bytes) noexcept {
-  if (bytes.size() < fixed_size || bytes.substr(0, record_magic.size()) != record_magic) return std::nullopt;
+namespace {
+
+// False when the lengths do not fit together.
+bool read_fields(std::string_view bytes, record& value) noexcept {
   const char* p = bytes.data();
   const auto flags = get<std::uint16_t>(p + 4);
-  if ((flags & ~(flag_negative | flag_compressed)) != 0 || get<std::uint64_t>(p + 8) != checksum(bytes)) return std::nullopt;
-  if (get<std::uint64_t>(p + 24) != XXH3_64bits(p + 16, 8)) return std::nullopt;
-
-  record value;
   value.negative = (flags & flag_negative) != 0;
   value.compressed = (flags & flag_compressed) != 0;
   value.expired_at_ms = get<std::int64_t>(p + 16);
@@ -122,27 +120,62 @@ std::optional<record> decode_record(std::string_view bytes) noexcept {
   value.load_time_us = get<std::uint32_t>(p + 64);
   value.body_size = get<std::uint32_t>(p + 72);
   value.tags_hash = get<std::uint64_t>(p + 88);
-  for (const auto time : {value.expired_at_ms, value.created_ms, value.fresh_ms, value.stale_while_revalidate_ms, value.stale_if_error_ms})
-    if (!sane(time)) return std::nullopt;
-
   std::size_t offset = fixed_size;
   const std::size_t tags = get<std::uint16_t>(p + 86);
-  if (tags > record_tags_max || tags * tag_version_bytes > bytes.size() - offset) return std::nullopt;
+  if (tags > record_tags_max || tags * tag_version_bytes > bytes.size() - offset) return false;
   value.tag_versions = bytes.substr(offset, tags * tag_version_bytes);
   offset += value.tag_versions.size();
   const char* length = p + 76;
   for (std::string_view* text : {&value.etag, &value.content_type, &value.content_encoding, &value.origin_etag,
                                  &value.last_modified}) {
     const std::size_t size = get<std::uint16_t>(length);
-    if (size > bytes.size() - offset) return std::nullopt;
+    if (size > bytes.size() - offset) return false;
     *text = bytes.substr(offset, size);
     offset += size;
     length += 2;
   }
-  if (get<std::uint16_t>(p + 6) != offset || get<std::uint32_t>(p + 68) != bytes.size() - offset) return std::nullopt;
+  if (get<std::uint16_t>(p + 6) != offset || get<std::uint32_t>(p + 68) != bytes.size() - offset) return false;
   value.body = bytes.substr(offset);
-  if (!value.compressed && value.body_size != value.body.size()) return std::nullopt;
+  return value.compressed || value.body_size == value.body.size();
+}
+
+}  // namespace
+
+std::optional<record> decode_record(std::string_view bytes) noexcept {
+  if (bytes.size() < fixed_size || bytes.substr(0, record_magic.size()) != record_magic) return std::nullopt;
+  const char* p = bytes.data();
+  const auto flags = get<std::uint16_t>(p + 4);
+  if ((flags & ~(flag_negative | flag_compressed)) != 0 || get<std::uint64_t>(p + 8) != checksum(bytes)) return std::nullopt;
+  if (get<std::uint64_t>(p + 24) != XXH3_64bits(p + 16, 8)) return std::nullopt;
+  record value;
+  if (!read_fields(bytes, value)) return std::nullopt;
+  for (const auto time : {value.expired_at_ms, value.created_ms, value.fresh_ms, value.stale_while_revalidate_ms, value.stale_if_error_ms})
+    if (!sane(time)) return std::nullopt;
   return value;
+}
+
+record view_record(std::string_view bytes) noexcept {
+  record value;
+  read_fields(bytes, value);
+  return value;
+}
+
+record_texts texts_of_record(std::string_view bytes) noexcept {
+  const char* p = bytes.data();
+  const char* at = p + fixed_size + get<std::uint16_t>(p + 86) * tag_version_bytes;
+  const auto text = [&](std::size_t length_at) {
+    const std::size_t size = get<std::uint16_t>(p + length_at);
+    at += size;
+    return std::string_view(at - size, size);
+  };
+  record_texts out{};
+  out.etag = text(76);
+  out.content_type = text(78);
+  out.content_encoding = text(80);
+  out.body = bytes.substr(get<std::uint16_t>(p + 6));
+  out.created_ms = get<std::int64_t>(p + 32);
+  out.fresh_ms = get<std::int64_t>(p + 40);
+  return out;
 }
 
 std::optional<std::string> inflate_record(const record& value, std::uint64_t body_max) {

@@ -33,6 +33,12 @@ bool refresh_early(const lifetime& value, wall_time now, double beta, double u) 
   return gap_ms >= static_cast<double>(value.freshness_left(now).count());
 }
 
+wall_time calm_until(const lifetime& value, double beta) noexcept {
+  constexpr double furthest = 36.8;
+  const double gap_ms = beta <= 0 ? 0 : static_cast<double>(value.load_time.count()) / 1000.0 * beta * furthest;
+  return value.fresh_until() - milliseconds(static_cast<std::int64_t>(std::ceil(std::min(gap_ms, 1e15))));
+}
+
 milliseconds jittered(milliseconds ttl, double jitter, double u) noexcept {
   if (jitter <= 0) return ttl;
   return milliseconds(static_cast<std::int64_t>(static_cast<double>(ttl.count()) * (1.0 - jitter * u)));

@@ -57,7 +57,7 @@ std::optional<read_answer> cache::peek(std::string_view key, const route& r, con
                                        const std::function<read_request()>& whole) {
   if (!shared_.l1.enabled() || !directives.none()) return std::nullopt;
   const auto now = worker_.time->wall_now();
-  auto found = shared_.l1.find(key, now, shared_.fence);
+  auto found = shared_.l1.find(key, now, shared_.fence, owner_of(r));
   if (!found.value) return std::nullopt;
   core::lookup way(directives, r.rules, tiers_of(r, key));
   switch (way.on_l1(found.value->life(), standing_of(found), now, worker_.random->unit())) {
@@ -149,7 +149,7 @@ task<read_answer> cache::read(read_request request, std::optional<seen_in_store>
       }
       case action::serve_and_refresh: start_refresh(request, seen.last); [[fallthrough]];
       case action::serve:
-        if (seen.last_from == tier::l2) keep_in_l1(request.key, seen.last, stamp);
+        if (seen.last_from == tier::l2) keep_in_l1(request, seen.last, stamp);
         co_return served(seen.last, seen.last_from, now);
       case action::serve_newest: co_return served(seen.newest, seen.newest_from, now);
       case action::load: co_return co_await load_or_join(request, way, std::move(seen));
@@ -224,14 +224,17 @@ void cache::start_refresh(const read_request& request, const value_ptr& seen) {
   worker_.tasks.spawn(run_flight(shared_from_this(), std::move(behind), f, seen));
 }
 
-bool cache::keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp) {
-  return shared_.l1_trusted.load(std::memory_order_acquire) && keep_in_l1_for(key, v, stamp, times_.l1_ttl);
+bool cache::keep_in_l1(const read_request& r, const value_ptr& v, const fences::stamp& stamp) {
+  return shared_.l1_trusted.load(std::memory_order_acquire) && keep_in_l1_for(r, v, stamp, times_.l1_ttl);
 }
 
-bool cache::keep_in_l1_for(std::string_view key, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest) {
+bool cache::keep_in_l1_for(const read_request& r, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest) {
   if (!shared_.l1.enabled()) return false;
   const auto now = worker_.time->wall_now();
-  return shared_.l1.insert(key, v, now + std::min({times_.l1_ttl, longest, keep_for(*v, now)}), shared_.fence, stamp);
+  memory_cache::times t;
+  t.until = now + std::min({times_.l1_ttl, longest, keep_for(*v, now)});
+  t.calm_until = v->life().negative ? core::wall_time::min() : core::calm_until(v->life(), r.to->load ? r.to->rules.early_refresh_beta : 0);
+  return shared_.l1.insert(r.key, *v, t, shared_.fence, stamp, owner_of(*r.to));
 }
 
 task<cache::explanation> cache::explain(read_request request) {
@@ -277,7 +280,7 @@ task<bool> cache::put(read_request to, std::string content_type, std::string bod
     }
     shared_.flights.overtake(to.key);  // begun since then, with what Redis held before
     // Another writer's news may have come meanwhile: then the copy stays out, by the stamp.
-    const bool copied = made.storable && !times_.own_fills_are_heard && keep_in_l1(to.key, made.value, stamp);
+    const bool copied = made.storable && !times_.own_fills_are_heard && keep_in_l1(to, made.value, stamp);
     if (!copied) shared_.forget(keys);
     if (!done) {
       shared_.forget(keys);
@@ -285,7 +288,7 @@ task<bool> cache::put(read_request to, std::string content_type, std::string bod
     }
     co_return true;
   }
-  if (made.storable) keep_in_l1(to.key, made.value, stamp);
+  if (made.storable) keep_in_l1(to, made.value, stamp);
   co_return true;
 }
 

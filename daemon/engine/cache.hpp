@@ -59,6 +59,7 @@ struct cache_times {
   core::milliseconds lock_wait = std::chrono::seconds(5);
   core::milliseconds l1_ttl = std::chrono::seconds(60);
   core::milliseconds longest_write = std::chrono::seconds(10);  // within this an origin has ended with whatever it was sent
+  std::uint32_t generation = 1;      // of the configuration: another number for each, the same on all threads
   bool own_fills_are_heard = false;  // the backplane also tells of our own: what we fill need not go to L1
 };
 
@@ -93,6 +94,13 @@ class cache : public std::enable_shared_from_this<cache> {
   // `whole` makes the request of it, in the rare case that the value is to be refreshed behind.
   std::optional<read_answer> peek(std::string_view key, const route& r, const proto::request_directives& directives,
                                   const std::function<read_request()>& whole);
+
+  // The fast way of a fresh L1 hit: use(record, route) when it needs no thought, under a mutex. False: ask peek().
+  template <class Use>
+  bool hit(std::string_view key, core::wall_time now, Use use) {
+    if (!shared_.l1.enabled() || !shared_.l1_trusted.load(std::memory_order_acquire)) return false;
+    return shared_.l1.use_calm(key, now, shared_.fence, times_.generation, [&](std::string_view record, std::uint32_t route) { return use(record, routes[route]); });
+  }
 
   // What L2 holds of a key.
   struct seen_in_store {
@@ -187,8 +195,9 @@ class cache : public std::enable_shared_from_this<cache> {
   task<write_answer> write_through(read_request to, writer& by, write_request what);
   task<count> invalidate_record(const read_request& to);
   task<void> invalidate_again(self_ptr self, read_request to);
-  bool keep_in_l1(std::string_view key, const value_ptr& v, const fences::stamp& stamp);
-  bool keep_in_l1_for(std::string_view key, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest);
+  memory_cache::owner owner_of(const route& r) const noexcept { return {times_.generation, static_cast<std::uint32_t>(&r - routes.data())}; }
+  bool keep_in_l1(const read_request& r, const value_ptr& v, const fences::stamp& stamp);
+  bool keep_in_l1_for(const read_request& r, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest);
   bool mark_stale_in_l1(const std::string& key);
 
   runtime::worker& worker_;

@@ -48,7 +48,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
         round.result.value = round.current;
         round.result.adopted = true;
         round.result.doubtful = true;  // to who came after it was read
-        keep_in_l1(request.key, round.current, f->stamp());
+        keep_in_l1(request, round.current, f->stamp());
         next = round.way.on_adopted();
         break;
       case action::load:
@@ -141,9 +141,9 @@ task<action> cache::load(fill_round& round) {
   round.result.value = round.made.value;
   if (round.request.directives.no_store) round.made.storable = false;
   // Without Redis there is no fill lock to fence the value; the stamp does it for L1.
-  if (round.made.storable && !store_) round.result.stored = keep_in_l1(round.request.key, round.made.value, round.f.stamp());
+  if (round.made.storable && !store_) round.result.stored = keep_in_l1(round.request, round.made.value, round.f.stamp());
   // While Redis is away L1 takes the load off the origin. Nobody can be told of an invalidation then, so not for long.
-  if (round.made.storable && round.result.store_down) keep_in_l1_for(round.request.key, round.made.value, round.f.stamp(), outage_l1_ttl);
+  if (round.made.storable && round.result.store_down) keep_in_l1_for(round.request, round.made.value, round.f.stamp(), outage_l1_ttl);
   if (!round.request.tags.empty() && !round.tag_versions) round.made.storable = false;
   co_return round.way.on_loaded(round.made.storable, round.f.overtaken());
 }
@@ -152,7 +152,7 @@ task<action> cache::store_loaded(fill_round& round) {
   const auto outcome = co_await store_->fill(item_of(round.request), round.token, round.made.value, worker_.time->wall_now());
   round.result.stored = outcome == core::fill_outcome::stored;
   round.result.doubtful = !round.result.stored && outcome != core::fill_outcome::not_stored;
-  if (round.result.stored && !times_.own_fills_are_heard) keep_in_l1(round.request.key, round.made.value, round.f.stamp());
+  if (round.result.stored && !times_.own_fills_are_heard) keep_in_l1(round.request, round.made.value, round.f.stamp());
   co_return round.way.on_stored(outcome);
 }
 

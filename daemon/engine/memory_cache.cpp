@@ -1,8 +1,5 @@
 #include "daemon/engine/memory_cache.hpp"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -14,42 +11,35 @@ constexpr std::uint64_t shard_bytes_wanted = std::uint64_t(32) << 20;
 
 }  // namespace
 
-// One allocation: the entry, and its key behind it.
-struct memory_cache::entry : core::s3_fifo::node {
-  entry(std::uint64_t h, std::uint32_t n, value_ptr v, core::wall_time end, std::uint64_t e) : key_size(n), hash(h), epoch(e), until(end), held(std::move(v)) {}
-  std::string_view key() const noexcept { return {reinterpret_cast<const char*>(this + 1), key_size}; }
+memory_cache::entry* memory_cache::entry::make(std::string_view key, std::string_view record) {
+  char* const room = static_cast<char*>(::operator new(sizeof(entry) + key.size() + record.size()));
+  auto* const e = new (room) entry;
+  e->key_size = static_cast<std::uint16_t>(key.size());
+  e->record_size = static_cast<std::uint32_t>(record.size());
+  std::memcpy(room + sizeof(entry), key.data(), key.size());
+  std::memcpy(room + sizeof(entry) + key.size(), record.data(), record.size());
+  return e;
+}
 
-  static entry* make(std::string_view key, std::uint64_t hash, value_ptr v, core::wall_time until, std::uint64_t epoch) {
-    void* room = ::operator new(sizeof(entry) + key.size());
-    auto* e = new (room) entry(hash, static_cast<std::uint32_t>(key.size()), std::move(v), until, epoch);
-    std::memcpy(static_cast<char*>(room) + sizeof(entry), key.data(), key.size());
-    return e;
-  }
-  static void destroy(entry* e) noexcept {
-    e->~entry();
-    ::operator delete(e);
-  }
-  // With the index' slot at its usual load, and what malloc adds to each allocation.
-  static std::uint64_t footprint(std::string_view key, const value& v, bool tagged) noexcept {
-    constexpr std::uint64_t index_bytes = 16;
-    constexpr std::uint64_t malloc_bytes = 16;
-    return sizeof(entry) + key.size() + index_bytes + malloc_bytes + v.footprint() + (tagged ? sizeof(tag_marks) + malloc_bytes : 0);
-  }
+void memory_cache::entry::unpin(entry* e) noexcept {
+  if (e->pins.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  e->~entry();
+  ::operator delete(e);
+}
 
-  const std::uint32_t key_size;
-  const std::uint64_t hash;
-  const std::uint64_t epoch;
-  const core::wall_time until;
-  value_ptr held;
-  std::unique_ptr<const tag_marks> tags;
-};
+// With the index' slot at its usual load, and what malloc adds to each allocation.
+std::uint64_t memory_cache::entry::footprint(std::string_view key, std::string_view record, bool tagged) noexcept {
+  constexpr std::uint64_t index_bytes = 16;
+  constexpr std::uint64_t malloc_bytes = 16;
+  return sizeof(entry) + key.size() + record.size() + index_bytes + malloc_bytes + (tagged ? sizeof(tag_marks) + malloc_bytes : 0);
+}
 
-std::size_t memory_cache::hasher::operator()(const entry* e) const noexcept { return e->hash; }
-bool memory_cache::equal::operator()(const entry* a, const entry* b) const noexcept { return a == b; }
-bool memory_cache::equal::operator()(const probe& p, const entry* e) const noexcept { return p.hash == e->hash && p.key == e->key(); }
-
-std::uint64_t memory_cache::hash_of(std::string_view key) noexcept { return XXH3_64bits(key.data(), key.size()); }
-std::string_view memory_cache::key_of(const core::s3_fifo::node& n) noexcept { return static_cast<const entry&>(n).key(); }
+// Only under the shard's mutex, or its index could let go of the entry.
+value_ptr memory_cache::value_of(entry* e) {
+  e->pins.fetch_add(1, std::memory_order_relaxed);
+  const std::shared_ptr<const void> pin(e, [](entry* held) { entry::unpin(held); });
+  return value::view(e->record(), pin);
+}
 
 memory_cache::memory_cache(std::uint64_t bytes_max)
     : shard_count_(std::clamp<std::uint64_t>(bytes_max / shard_bytes_wanted, 1, shards_max)), shard_bytes_max_(bytes_max / shard_count_) {
@@ -61,8 +51,8 @@ memory_cache::~memory_cache() {
 }
 
 void memory_cache::shard::drop(entry* e) {
-  index.erase(index.find(probe{e->hash, e->key()}));
-  entry::destroy(e);
+  index.erase(index.find(probe{hash_of(e->key()), e->key()}));
+  entry::unpin(e);
 }
 
 void memory_cache::drop(shard& s, core::s3_fifo::node& n) {
@@ -70,7 +60,7 @@ void memory_cache::drop(shard& s, core::s3_fifo::node& n) {
   s.drop(static_cast<entry*>(&n));
 }
 
-memory_cache::found memory_cache::find(std::string_view key, core::wall_time now, const fences& fence) {
+memory_cache::found memory_cache::find(std::string_view key, core::wall_time now, const fences& fence, const owner& whose) {
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
   const std::lock_guard hold(s.mutex);
@@ -82,12 +72,13 @@ memory_cache::found memory_cache::find(std::string_view key, core::wall_time now
     return {};
   }
   core::s3_fifo::touch(*e);
-  return {e->held, e->epoch == epoch_.load(std::memory_order_acquire)};
+  if (whose.generation != 0) e->whose = whose;
+  return {value_of(e), e->epoch == epoch_.load(std::memory_order_acquire)};
 }
 
-bool memory_cache::insert(std::string_view key, value_ptr v, core::wall_time until, const fences& fence, const fences::stamp& stamp) {
+bool memory_cache::insert(std::string_view key, const value& v, const times& t, const fences& fence, const fences::stamp& stamp, const owner& whose) {
   if (!enabled()) return false;
-  const auto bytes = entry::footprint(key, *v, stamp.tags.size > 0);
+  const auto bytes = entry::footprint(key, v.bytes(), stamp.tags.size > 0);
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
   const std::lock_guard hold(s.mutex);
@@ -100,7 +91,11 @@ bool memory_cache::insert(std::string_view key, value_ptr v, core::wall_time unt
     if (old != s.index.end()) drop(s, **old);
     return false;
   }
-  auto* e = entry::make(key, hash, std::move(v), until, epoch);
+  auto* const e = entry::make(key, v.bytes());
+  e->epoch = epoch;
+  e->whose = whose;
+  e->until = t.until;
+  e->calm_until = std::min(t.calm_until, t.until);
   if (stamp.tags.size > 0) e->tags = std::make_unique<const tag_marks>(stamp.tags);
   e->bytes = static_cast<std::uint32_t>(bytes);
   if (old != s.index.end()) {
@@ -111,7 +106,7 @@ bool memory_cache::insert(std::string_view key, value_ptr v, core::wall_time unt
   }
   s.index.insert(e);
   while (s.policy.over()) {
-    auto* out = static_cast<entry*>(s.policy.evict([](const core::s3_fifo::node& n) { return static_cast<const entry&>(n).hash; }));
+    auto* out = static_cast<entry*>(s.policy.evict([](const core::s3_fifo::node& n) { return hash_of(key_of(n)); }));
     if (out == nullptr) break;
     s.drop(out);
   }
@@ -124,7 +119,17 @@ bool memory_cache::update(std::string_view key, const std::function<value_ptr(co
   const std::lock_guard hold(s.mutex);
   const auto at = s.index.find(probe{hash, key});
   if (at == s.index.end()) return false;
-  (*at)->held = change(*(*at)->held);
+  auto* const old = *at;
+  const auto changed = change(*value_of(old));
+  auto* const e = entry::make(key, changed->bytes());
+  e->epoch = old->epoch;
+  e->whose = old->whose;
+  e->until = old->until;
+  e->tags = std::move(old->tags);
+  e->bytes = static_cast<std::uint32_t>(entry::footprint(key, changed->bytes(), e->tags != nullptr));
+  s.policy.replace(*old, *e);
+  s.drop(old);
+  s.index.insert(e);
   return true;
 }
 

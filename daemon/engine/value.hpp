@@ -19,6 +19,8 @@ class value {
   // decompressed, up to the size that any value may have.
   static value_ptr decode(std::string bytes);
   static value_ptr encode(const proto::record& content) { return decode(proto::encode_record(content)); }
+  // Of bytes() of another value, which `keeper` keeps; nothing is checked again.
+  static value_ptr view(std::string_view bytes, std::shared_ptr<const void> keeper);
 
   value(const value&) = delete;
   value& operator=(const value&) = delete;
@@ -26,14 +28,15 @@ class value {
   const core::lifetime& life() const noexcept { return life_; }
   const proto::record& content() const noexcept { return view_; }
   std::string_view body() const noexcept { return view_.body; }
-  const std::string& bytes() const noexcept { return bytes_; }  // the record, not compressed
-  // What it takes in memory, with the allocations it is made of.
-  std::size_t footprint() const noexcept { return sizeof(value) + bytes_.capacity() + 48; }
+  std::string_view bytes() const noexcept { return bytes_; }  // the record, not compressed
 
  private:
-  explicit value(std::string bytes) : bytes_(std::move(bytes)) {}
+  value() = default;
+  void look_at(std::string_view bytes, const proto::record& view);
 
-  std::string bytes_;
+  std::string own_;                      // the bytes, or
+  std::shared_ptr<const void> keeper_;   // who has them
+  std::string_view bytes_;
   proto::record view_;  // into bytes_
   core::lifetime life_;
 };

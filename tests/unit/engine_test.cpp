@@ -31,7 +31,7 @@ TEST_CASE("L1 keeps to its bytes, keeps what is used, and respects fences") {
   const auto find = [&](const char* key, core::wall_time now) { return l1.find(key, now, fence).value; };
   for (int i = 0; i < 5000; ++i) {
     const auto key = "k" + std::to_string(i);
-    l1.insert(key, make_value(std::string(500, 'x')), t0 + 10s, fence, fence.take(key));
+    l1.insert(key, *make_value(std::string(500, 'x')), {t0 + 10s, t0 + 9s}, fence, fence.take(key));
     find("k0", t0);
   }
   CHECK(l1.bytes() <= 1024 * 1024);
@@ -41,18 +41,18 @@ TEST_CASE("L1 keeps to its bytes, keeps what is used, and respects fences") {
   CHECK(find("k0", t0 + 10s) == nullptr);
   const auto stamp = fence.take("late");
   fence.move("late");
-  l1.insert("late", make_value("old"), t0 + 10s, fence, stamp);
+  l1.insert("late", *make_value("old"), {t0 + 10s, t0 + 9s}, fence, stamp);
   CHECK(find("late", t0) == nullptr);
   const auto before_all = fence.take("late");
   fence.move_all();
-  l1.insert("late", make_value("old"), t0 + 10s, fence, before_all);
+  l1.insert("late", *make_value("old"), {t0 + 10s, t0 + 9s}, fence, before_all);
   CHECK(find("late", t0) == nullptr);
-  l1.insert("large", make_value(std::string(70'000, 'x')), t0 + 10s, fence, fence.take("large"));
+  l1.insert("large", *make_value(std::string(70'000, 'x')), {t0 + 10s, t0 + 9s}, fence, fence.take("large"));
   CHECK(find("large", t0) == nullptr);
-  l1.insert("small", make_value("1"), t0 + 10s, fence, fence.take("small"));
-  l1.insert("small", make_value("2"), t0 + 10s, fence, fence.take("small"));
+  l1.insert("small", *make_value("1"), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
+  l1.insert("small", *make_value("2"), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
   CHECK(find("small", t0)->body() == "2");
-  l1.insert("small", make_value(std::string(70'000, 'x')), t0 + 10s, fence, fence.take("small"));
+  l1.insert("small", *make_value(std::string(70'000, 'x')), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
   CHECK(find("small", t0) == nullptr);
   CHECK(l1.erase_if([](std::string_view) { return true; }) > 0);
   CHECK(l1.bytes() == 0);
@@ -62,22 +62,22 @@ TEST_CASE("L1: a value whose tag has moved on is gone, others stay") {
   shared_state shared(1 << 20);
   const std::vector<std::string> people{"people", "user:1"};
   const std::vector<std::string> things{"things"};
-  shared.l1.insert("a", make_value("a"), t0 + 10s, shared.fence, shared.fence.take("a", people));
-  shared.l1.insert("b", make_value("b"), t0 + 10s, shared.fence, shared.fence.take("b", things));
+  shared.l1.insert("a", *make_value("a"), {t0 + 10s, t0 + 9s}, shared.fence, shared.fence.take("a", people));
+  shared.l1.insert("b", *make_value("b"), {t0 + 10s, t0 + 9s}, shared.fence, shared.fence.take("b", things));
   const auto begun = shared.fence.take("c", people);
   const auto reading = shared.flights.join("d", people, shared.fence).flight;
   const auto other = shared.flights.join("e", things, shared.fence).flight;
   shared.forget_tag("user:1");
   CHECK(shared.l1.find("a", t0, shared.fence).value == nullptr);
   CHECK(shared.l1.find("b", t0, shared.fence).value != nullptr);
-  CHECK_FALSE(shared.l1.insert("c", make_value("c"), t0 + 10s, shared.fence, begun));
+  CHECK_FALSE(shared.l1.insert("c", *make_value("c"), {t0 + 10s, t0 + 9s}, shared.fence, begun));
   CHECK(reading->overtaken());
   CHECK_FALSE(other->overtaken());
 }
 
 TEST_CASE("L1: what was held while the store could not be heard is told apart") {
   shared_state shared(1 << 20);
-  const auto insert = [&](const char* key, const fences::stamp& s) { return shared.l1.insert(key, make_value(key), t0 + 10s, shared.fence, s); };
+  const auto insert = [&](const char* key, const fences::stamp& s) { return shared.l1.insert(key, *make_value(key), {t0 + 10s, t0 + 9s}, shared.fence, s); };
   insert("before", shared.fence.take("before"));
   const auto begun = shared.fence.take("slow");
   shared.store_unheard();
