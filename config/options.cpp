@@ -72,7 +72,7 @@ void describe_store(option_visitor& v, store_settings& s) {
     in.duration({"wait", "The longest a waiter waits before it loads by itself."}, s.lock_wait, zero, hours(1));
   });
   v.choice({"backplane", "How this instance hears of changes: tracking (CLIENT TRACKING: of any writer), pubsub (of instances, and apps that publish on cache:invalidate), off (not at all: L1 goes by l1.ttl)."}, s.backplane, {"tracking", "pubsub", "off"});
-  v.size({"journal_max", "Write-behind: what the journal and its dead letters may take in Redis; beyond, writes are answered 503."}, s.journal_max, 64 * gib);
+  v.size({"journal_max", "Write-behind: what the journal and its dead letters may take in Redis; beyond, writes are answered 503; 0: no limit."}, s.journal_max, 64 * gib);
 }
 
 void describe_origin(option_visitor& v, origin_settings& o) {

@@ -8,7 +8,7 @@ build_packages=(
 )
 
 # For tests only: real servers, and what drives them.
-test_packages=(redis-server postgresql python3 python3-pytest python3-psycopg2 sqlite3 openssl)
+test_packages=(redis-server postgresql python3 python3-pytest python3-psycopg2 sqlite3 openssl valgrind)
 
 # Installs those of the named packages that are missing; needs no network, and no root, when none is.
 install_packages() {

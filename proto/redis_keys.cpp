@@ -28,10 +28,11 @@ std::string tag_name(std::string_view prefix, std::string_view tag) {
   return std::string(internal_namespace).append("tag:").append(prefix).append(tag);
 }
 
-// One hash tag, so that a script may use all three on Cluster.
+// One hash tag, so that a script may use them all on Cluster.
 std::string journal_name(std::string_view prefix) { return std::string(internal_namespace).append("{writes:").append(prefix).append("}"); }
 std::string dead_letters_name(std::string_view prefix) { return journal_name(prefix).append(":dead"); }
 std::string journal_lease_name(std::string_view prefix) { return journal_name(prefix).append(":lease"); }
+std::string journal_bytes_name(std::string_view prefix) { return journal_name(prefix).append(":bytes"); }
 
 std::string warm_lease_name(std::string_view prefix, std::string_view warm) {
   return std::string(internal_namespace).append("{warm:").append(prefix).append(warm).append("}:lease");

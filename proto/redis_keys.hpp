@@ -27,6 +27,7 @@ std::string tag_name(std::string_view prefix, std::string_view tag);
 std::string journal_name(std::string_view prefix);
 std::string dead_letters_name(std::string_view prefix);
 std::string journal_lease_name(std::string_view prefix);
+std::string journal_bytes_name(std::string_view prefix);  // a hash: what the journal and the dead letters take
 
 // The lease of who runs a warm-up.
 std::string warm_lease_name(std::string_view prefix, std::string_view warm);

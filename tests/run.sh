@@ -3,7 +3,8 @@
 # checkout on Debian 12, as root, it also installs what is missing. The last line is always "N passed, N failed".
 #
 #   tests/run.sh               everything
-#   tests/run.sh PART...       layers, unit, sim, integration, asan (the unit tests under ASan and UBSan), and the long runs
+#   tests/run.sh PART...       layers, unit, sim, integration, instructions (per request, against their ceilings), asan (the unit tests
+#                              under ASan and UBSan), and the long runs
 #                              asan-daemon, tsan-daemon (all tests with the daemon under sanitizers), tidy (clang-tidy)
 #
 # PYTEST_ARGS is handed to pytest, e.g. PYTEST_ARGS="-k framing" tests/run.sh integration
@@ -12,11 +13,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . deploy/packages.sh
 
 parts=("$@")
-if [ ${#parts[@]} -eq 0 ]; then parts=(layers unit sim integration asan); fi
+if [ ${#parts[@]} -eq 0 ]; then parts=(layers unit sim integration instructions asan); fi
 for part in "${parts[@]}"; do
   case "$part" in
-    layers | unit | sim | integration | asan | asan-daemon | tsan-daemon | tidy) ;;
-    *) echo "usage: tests/run.sh [layers|unit|sim|integration|asan|asan-daemon|tsan-daemon|tidy]..." >&2; exit 2 ;;
+    layers | unit | sim | integration | instructions | asan | asan-daemon | tsan-daemon | tidy) ;;
+    *) echo "usage: tests/run.sh [layers|unit|sim|integration|instructions|asan|asan-daemon|tsan-daemon|tidy]..." >&2; exit 2 ;;
   esac
 done
 
@@ -118,6 +119,14 @@ part_integration() {
   # shellcheck disable=SC2086
   /usr/bin/python3 -m pytest -q -p no:cacheprovider --tb=short --junit-xml="$reports/integration.xml" ${PYTEST_ARGS:-} tests/integration || code=$?
   count integration "$reports/integration.xml" "$code"
+}
+
+part_instructions() {
+  title "instructions per request"
+  local code=0
+  build release asidecar || code=$?
+  if [ "$code" -eq 0 ]; then python3 tests/bench/instructions.py --check || code=$?; fi
+  count_one "instructions per request" "$code"
 }
 
 part_asan() {

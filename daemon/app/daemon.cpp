@@ -44,6 +44,7 @@ struct lane {
   runtime::task_group lifecycle{worker.executor()};  // start, reload and stop themselves
   std::unique_ptr<http::data_api> api;
   std::unique_ptr<http::server> server;
+  std::shared_ptr<engine::writes_in_doubt> doubts;
   bool stopping = false;
 
   void use(const service& s) {
@@ -145,6 +146,7 @@ void daemon::listen(const config::settings& s) {
   std::vector<std::shared_ptr<http::listener>> data;
   for (const auto& address : s.listen.data) data.push_back(std::make_shared<http::listener>(address));
   for (auto& l : lanes_) {
+    l->doubts = std::make_shared<engine::writes_in_doubt>(l->worker, [lane = l.get()] { return lane->api->current(); }, *log_);
     l->api = std::make_unique<http::data_api>(l->worker, metrics_.route("(none)", l->worker.index));
     l->server = std::make_unique<http::server>(l->worker, data, *l->api, data_limit_, metrics_.server(l->worker.index));
   }
@@ -187,7 +189,7 @@ int daemon::run() {
 // Nothing when a newer configuration came meanwhile, or the end.
 task<std::optional<service>> daemon::prepare(lane& l, std::shared_ptr<generation> g) {
   l.latest = g;
-  std::optional<service> s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, [behind = behind_] { behind->wake(); }, metrics_, *log_);
+  std::optional<service> s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, l.doubts, [behind = behind_] { behind->wake(); }, metrics_, *log_);
   l.use(*s);
   if (s->store) co_await s->store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
   if (l.stopping || l.latest != g) s.reset();
@@ -305,6 +307,7 @@ task<void> daemon::stop_lane(lane& l) {
     admin_server_->drain();
     co_await admin_server_->drained(std::min(deadline, l.worker.time->now() + std::chrono::seconds(1)));
   }
+  l.doubts->stop();
   l.api->serve_with(nullptr);
   if (backplane_ && first) backplane_->stop();
   const bool all_ended = co_await l.worker.tasks.join(*l.worker.time, deadline);

@@ -1,6 +1,7 @@
 #include "daemon/app/service.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 
 #include "config/units.hpp"
@@ -26,8 +27,9 @@ class stopped_at_end final : public stoppable {
   std::shared_ptr<T> held_;
 };
 
-// An origin that was told to give up, or that knows its limit, does so within this.
-constexpr std::chrono::seconds origin_grace{4};
+// A write waits for its turn for as long as its timeout; one whose connection was lost then goes on in the server for as long as that
+// again and its grace of 1 s, after up to 5 s in which the network may still deliver it.
+constexpr std::chrono::seconds origin_grace{7};
 
 // Connections of an origin are dealt out to the threads; each has at least one.
 std::size_t share_of(std::size_t connections, std::size_t worker, std::size_t workers) {
@@ -39,6 +41,11 @@ std::shared_ptr<origin::origin> make_origin(runtime::worker& worker, const confi
   if (!o.postgres.empty()) return origin::make_postgres_origin(worker, o, share);
   if (!o.http.empty()) return origin::make_http_origin(worker, o, share);
   return origin::make_sqlite_origin(worker, o);
+}
+
+std::uint32_t next_number() {
+  static std::atomic<std::uint32_t> last{0};
+  return ++last;
 }
 
 std::uint64_t largest_value(const config::settings& s) {
@@ -98,7 +105,7 @@ engine::warmup::parts make_warm(const config::warm_settings& w, const config::se
 
 }  // namespace
 
-generation::generation(config::settings s, observe::metrics& m) : settings(std::move(s)) {
+generation::generation(config::settings s, observe::metrics& m) : settings(std::move(s)), number(next_number()) {
   for (const auto& o : settings.origins) guards[o.name] = origin::make_guard(o, m.origin(o.name));
   who = std::make_shared<http::admission>(settings.listen.token, settings.listen.hosts);
 }
@@ -110,14 +117,17 @@ std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, runt
 }
 
 service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     std::shared_ptr<redis::backplane> backplane, std::function<void()> appended, observe::metrics& metrics, engine::event_sink& events) {
+                     std::shared_ptr<redis::backplane> backplane, std::shared_ptr<engine::writes_in_doubt> doubts, std::function<void()> appended,
+                     observe::metrics& metrics, engine::event_sink& events) {
   const auto& s = from.settings;
   service out;
   std::unique_ptr<engine::l2_store> store;
   engine::cache_times times;
   times.l1_ttl = s.l1.ttl;
+  times.generation = from.number;
   times.longest_write = core::milliseconds(0);
-  for (const auto& r : s.routes) times.longest_write = std::max(times.longest_write, r.rules.timeout + origin_grace);
+  for (const auto& r : s.routes)
+    if (r.write) times.longest_write = std::max(times.longest_write, 2 * r.rules.timeout + origin_grace);
   std::vector<std::shared_ptr<void>> resources;
   const auto keep = [&](auto& resource) {
     using kind = typename std::remove_reference_t<decltype(resource)>::element_type;
@@ -135,6 +145,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   }
   metrics.set_has_store(s.store.has_value());
   auto cache = std::make_shared<engine::cache>(worker, shared, std::move(store), times, events);
+  cache->use_doubts(std::move(doubts));
   std::map<std::string, std::shared_ptr<origin::origin>> origins;
   for (const auto& o : s.origins) {
     auto made = make_origin(worker, o, workers);

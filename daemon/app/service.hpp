@@ -20,6 +20,7 @@ namespace asidecar::app {
 struct generation {
   generation(config::settings s, observe::metrics& m);
   config::settings settings;
+  const std::uint32_t number;  // unlike any other's of this process
   std::map<std::string, std::shared_ptr<origin::guard>> guards;
   std::shared_ptr<const http::admission> who;
 };
@@ -45,6 +46,7 @@ std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, runt
 
 // Throws std::runtime_error when something of the configuration turns out not to work.
 service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     std::shared_ptr<redis::backplane> backplane, std::function<void()> appended, observe::metrics& metrics, engine::event_sink& events);
+                     std::shared_ptr<redis::backplane> backplane, std::shared_ptr<engine::writes_in_doubt> doubts, std::function<void()> appended,
+                     observe::metrics& metrics, engine::event_sink& events);
 
 }  // namespace asidecar::app

@@ -73,6 +73,15 @@ std::optional<read_answer> cache::peek(std::string_view key, const route& r, con
   return served(std::move(found.value), tier::l1, now);
 }
 
+bool cache::plainly_fresh(const proto::record& value, const route& r, core::wall_time now) noexcept {
+  if (value.negative || value.compressed || value.expired_at_ms != 0) return false;
+  core::lifetime life;
+  life.created = core::wall_time(core::milliseconds(value.created_ms));
+  life.fresh_for = core::milliseconds(value.fresh_ms);
+  life.load_time = core::microseconds(value.load_time_us);
+  return now < core::calm_until(life, r.load ? r.rules.early_refresh_beta : 0);
+}
+
 // With forwarded headers a key has variants, one per set of header values. A tag of their own makes it possible to invalidate
 // them all without looking for them. No tag of the configuration begins with a NUL.
 std::string cache::variants_tag(std::string_view key) { return std::string(1, '\0').append(key.substr(0, key.find('\0'))); }

@@ -22,6 +22,7 @@
 #include "daemon/engine/stats.hpp"
 #include "daemon/engine/write_journal.hpp"
 #include "daemon/engine/writer.hpp"
+#include "daemon/engine/writes_in_doubt.hpp"
 #include "proto/cache_status.hpp"
 
 namespace asidecar::engine {
@@ -102,6 +103,16 @@ class cache : public std::enable_shared_from_this<cache> {
     return shared_.l1.use_calm(key, now, shared_.fence, times_.generation, [&](std::string_view record, std::uint32_t route) { return use(record, routes[route]); });
   }
 
+  // The fast way of asking L2, for a route whose values need no more than the record; what it reads may answer as long as
+  // plainly_fresh() says so, otherwise it is for read(). Null: ask read().
+  bool asks_l2_first() const noexcept { return store_ && !shared_.l1.enabled(); }
+  std::unique_ptr<l2_store::plain_read> begin_l2(std::string_view key, const route& r, l2_store::plain_reader& to) {
+    if (!asks_l2_first() || !r.tags.empty() || !r.forward_headers.empty()) return nullptr;
+    return store_->read_plain(key, to);
+  }
+  static bool plainly_fresh(const proto::record& value, const route& r, core::wall_time now) noexcept;
+  fences::stamp stamp_of(std::string_view key) const noexcept { return shared_.fence.take(key); }
+
   // What L2 holds of a key.
   struct seen_in_store {
     l2_store::read_outcome outcome;
@@ -144,6 +155,7 @@ class cache : public std::enable_shared_from_this<cache> {
   write_journal* journal() const noexcept { return journal_.get(); }
   void use_journal(std::unique_ptr<write_journal> journal) { journal_ = std::move(journal); }
   core::milliseconds longest_write() const noexcept { return times_.longest_write; }
+  void use_doubts(std::shared_ptr<writes_in_doubt> doubts) { doubts_ = std::move(doubts); }
   struct applied {
     enum class outcome : std::uint8_t {
       done,      // the origin has it, and nothing older is cached
@@ -157,6 +169,7 @@ class cache : public std::enable_shared_from_this<cache> {
   };
   // `repeated`: an earlier attempt may have been applied.
   task<applied> apply(const journaled_write& w, bool repeated);
+  task<bool> forget(const journaled_write& w);  // removes the value it is about; false: not confirmed
 
   using mode = l2_store::mode;
   using count = l2_store::count;
@@ -165,6 +178,7 @@ class cache : public std::enable_shared_from_this<cache> {
   task<count> invalidate_matching(std::string glob, mode how);
   task<count> invalidate_tags(std::vector<std::string> tags, mode how);
   task<count> invalidate_variants(std::vector<std::string> keys, mode how);  // of keys whose routes forward headers
+  task<count> invalidate_record(std::string key, bool variants);             // purges it, with its variants
 
  private:
   struct candidates;
@@ -193,8 +207,7 @@ class cache : public std::enable_shared_from_this<cache> {
   task<core::fill::action> load(fill_round& round);
   task<core::fill::action> store_loaded(fill_round& round);
   task<write_answer> write_through(read_request to, writer& by, write_request what);
-  task<count> invalidate_record(const read_request& to);
-  task<void> invalidate_again(self_ptr self, read_request to);
+  task<void> invalidate_written(const read_request& to, write_answer& out);
   memory_cache::owner owner_of(const route& r) const noexcept { return {times_.generation, static_cast<std::uint32_t>(&r - routes.data())}; }
   bool keep_in_l1(const read_request& r, const value_ptr& v, const fences::stamp& stamp);
   bool keep_in_l1_for(const read_request& r, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest);
@@ -204,6 +217,7 @@ class cache : public std::enable_shared_from_this<cache> {
   shared_state& shared_;
   std::unique_ptr<l2_store> store_;
   std::unique_ptr<write_journal> journal_;
+  std::shared_ptr<writes_in_doubt> doubts_;  // null: nobody looks again
   cache_times times_;
   event_sink& events_;
 };

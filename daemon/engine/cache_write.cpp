@@ -30,9 +30,7 @@ task<cache::write_answer> cache::write(read_request to, writer& by, write_reques
   if (auto* error = std::get_if<load_error>(&outcome)) out.error = std::move(*error);
   else out.result = std::move(std::get<written>(outcome));
   if (out.error && !in_doubt(*out.error)) co_return out;
-  if (out.error && out.error->got == progress::unanswered) worker_.tasks.spawn(invalidate_again(shared_from_this(), to));
-  const auto removed = co_await invalidate_record(to);
-  out.unconfirmed = !removed;
+  co_await invalidate_written(to, out);
   co_return out;
 }
 
@@ -67,7 +65,6 @@ task<cache::write_answer> cache::write_through(read_request to, writer& by, writ
     shared_.forget(keys);
     co_return out;
   }
-  if (out.error && out.error->got == progress::unanswered) worker_.tasks.spawn(invalidate_again(shared_from_this(), to));
   bool kept = false;
   if (out.result.body) {
     loaded given;
@@ -82,26 +79,35 @@ task<cache::write_answer> cache::write_through(read_request to, writer& by, writ
     }
   }
   if (!kept || !r.forward_headers.empty()) {
-    const auto removed = co_await invalidate_record(to);
-    out.unconfirmed = !removed;
+    co_await invalidate_written(to, out);
   }
   shared_.forget(keys);
   co_return out;
 }
 
-task<cache::count> cache::invalidate_record(const read_request& to) {
-  if (!to.to->forward_headers.empty()) {
-    const auto variants = co_await invalidate_variants(std::vector<std::string>(1, to.key), mode::purge);
-    if (!variants) co_return std::nullopt;
+task<cache::count> cache::invalidate_record(std::string key, bool variants) {
+  if (variants) {
+    const auto all = co_await invalidate_variants(std::vector<std::string>(1, key), mode::purge);
+    if (!all) co_return std::nullopt;
   }
-  co_return co_await invalidate(std::vector<std::string>(1, to.key), mode::purge);
+  co_return co_await invalidate(std::vector<std::string>(1, key), mode::purge);
 }
 
-// Once the origin must have ended with a write whose outcome is not known: loads since then may have seen the record from before it.
-task<void> cache::invalidate_again([[maybe_unused]] self_ptr self, read_request to) {
-  const auto bell = worker_.time->make_alarm();
-  co_await bell->wait_until(worker_.time->now() + times_.longest_write);
-  co_await invalidate_record(to);
+// After a write that may have changed the record.
+task<void> cache::invalidate_written(const read_request& to, write_answer& out) {
+  const bool variants = !to.to->forward_headers.empty();
+  const auto removed = co_await invalidate_record(to.key, variants);
+  out.unconfirmed = !removed;
+  if (!doubts_) co_return;
+  const auto now = worker_.time->now();
+  if (out.error && out.error->got == progress::unanswered) doubts_->add(to.key, variants, now + times_.longest_write);
+  else if (out.unconfirmed) doubts_->add(to.key, variants, now);
+}
+
+task<bool> cache::forget(const journaled_write& w) {
+  const auto r = std::find_if(routes.begin(), routes.end(), [&](const route& one) { return one.name == w.route; });
+  const auto removed = co_await invalidate_record(w.key, r != routes.end() && !r->forward_headers.empty());
+  co_return removed.has_value();
 }
 
 task<cache::applied> cache::apply(const journaled_write& w, bool repeated) {
@@ -130,9 +136,6 @@ task<cache::applied> cache::apply(const journaled_write& w, bool repeated) {
   what.body = w.body;
   what.content_type = w.content_type;
   what.deadline = worker_.time->now() + r->rules.timeout;
-  read_request to;
-  to.to = &*r;
-  to.key = w.key;
   const auto outcome = co_await by->write(std::move(what));
   const auto* error = std::get_if<load_error>(&outcome);
   out.may_go_on = error != nullptr && error->got == progress::unanswered;
@@ -143,7 +146,7 @@ task<cache::applied> cache::apply(const journaled_write& w, bool repeated) {
     co_return out;
   }
   // Whatever came of it, and of earlier attempts: no value from before stays.
-  const auto removed = co_await invalidate_record(to);
+  const bool removed = co_await forget(w);
   if (!removed) {
     out.what = applied::outcome::away;
     out.why = "Redis did not confirm the invalidation";

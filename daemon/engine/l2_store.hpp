@@ -47,6 +47,19 @@ class l2_store {
     value_ptr found;  // null: absent, purged by a tag, or it failed its checks
   };
   virtual task<read_outcome> read(item what) = 0;
+  // The fast way for a value without tags: no coroutine, and the record as it lies there. Null: not possible now, nothing has begun.
+  class plain_reader {
+   public:
+    virtual void on_plain(bool up, std::string record) = 0;  // once, later; an empty record: absent
+
+   protected:
+    ~plain_reader() = default;
+  };
+  class plain_read {  // ends unheard when it goes before its answer
+   public:
+    virtual ~plain_read() = default;
+  };
+  virtual std::unique_ptr<plain_read> read_plain([[maybe_unused]] std::string_view key, [[maybe_unused]] plain_reader& to) { return nullptr; }
   virtual task<std::vector<read_outcome>> read_many(std::vector<item> what) = 0;  // one command for all
 
   enum class lock_state : std::uint8_t { won, busy, down };

@@ -32,20 +32,29 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
   task<void> tell_risk(write_journal& journal);
   task<bool> hold_lease(write_journal& journal, core::milliseconds ttl);
   task<void> keep_lease(std::shared_ptr<round> r);
-  task<std::size_t> apply_all(std::shared_ptr<cache> c, std::vector<journaled_write> entries);
-  task<void> apply_in_turn(std::shared_ptr<round> r);
-  struct attempt {
-    bool settled = false;  // the entry has left the journal
-    bool go_on = false;    // with the next one of its key
+  // What came of a look at the journal.
+  struct outcome {
+    std::size_t tried = 0;    // keys
+    std::size_t settled = 0;  // entries that left the journal
   };
-  task<attempt> apply(round& r, const journaled_write& w);
+  task<outcome> apply_all(std::shared_ptr<cache> c, std::vector<journaled_write> entries, bool from_start);
+  bool must_wait(const std::string& key, bool from_start) const;
+  bool some_may_go_on() const;
+  task<void> apply_in_turn(std::shared_ptr<round> r);
+  struct pause;
+  task<bool> apply(round& r, const journaled_write& w);
+  task<bool> attempt(round& r, const journaled_write& w, pause& known);
+  task<bool> bury(round& r, const journaled_write& w, std::string why);
+  void wait_for(pause& known, bool may_go_on, runtime::steady_time over);
   task<void> sleep(core::milliseconds longest);
+  task<void> rest();
 
   runtime::worker& home_;
   std::function<std::shared_ptr<cache>()> current_;
   write_behind_stats& stats_;
   event_sink& events_;
   std::unique_ptr<runtime::alarm> bell_;
+  std::unique_ptr<runtime::alarm> stop_bell_;
   std::string token_;  // of the lease; empty: not held
   runtime::steady_time renew_at_{};
   runtime::steady_time valid_until_{};  // of the lease, for sure
@@ -55,8 +64,10 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
     std::string id;
     int attempts = 0;
     int failures = 0;
+    std::string why;  // the last one
     runtime::steady_time until{};
   };
+  std::string cursor_;  // everything of the journal up to this entry waits; empty: nothing is known of it
   std::unordered_map<std::string, pause> paused_;
   bool risk_told_ = false;
   bool stopped_ = false;

@@ -38,15 +38,16 @@ class write_journal {
   };
   virtual task<appended> append(const journaled_write& w) = 0;
 
-  // The oldest entries; nullopt: the journal did not answer. Entries that are not of this form come with an empty route.
-  virtual task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most) = 0;
+  // The oldest entries behind `after` (empty: of all); nullopt: the journal did not answer. Entries that are not of this form
+  // come with an empty route.
+  virtual task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most, std::string after) = 0;
   virtual task<std::optional<std::uint64_t>> length() = 0;
-  // Why acknowledged writes could get lost although no daemon does anything wrong; empty: no such reason is known.
-  virtual task<std::string> risk() = 0;
+  // Why acknowledged writes could get lost although no daemon does anything wrong; empty: no such reason is known; nullopt: no answer.
+  virtual task<std::optional<std::string>> risk() = 0;
 
   // Who applies: one in the fleet. What follows is done only while the token still holds this lease.
   virtual lease& turn() = 0;
-  virtual task<answer> done(std::string_view token, std::string_view id) = 0;
+  virtual task<answer> done(std::string_view token, const journaled_write& w) = 0;
   virtual task<answer> bury(std::string_view token, const journaled_write& w, std::string_view reason) = 0;  // to the dead letters
 };
 

@@ -1,7 +1,10 @@
 #include "daemon/http/answer.hpp"
 
 #include <boost/beast/http/status.hpp>
+#include <algorithm>
+#include <array>
 #include <charconv>
+#include <cstring>
 
 #include "proto/http_date.hpp"
 
@@ -56,6 +59,74 @@ void append_head(std::string& out, const answer& a, std::string_view date, bool 
   if (!keep_alive) out.append("Connection: close\r\n");
   else if (!http_1_1) out.append("Connection: keep-alive\r\n");
   out.append("\r\n");
+}
+
+namespace {
+
+// Writes into room that was measured before.
+class head_writer {
+ public:
+  explicit head_writer(char* at) : at_(at) {}
+  template <std::size_t N>
+  void literal(const char (&text)[N]) {
+    std::memcpy(at_, text, N - 1);
+    at_ += N - 1;
+  }
+  void text(std::string_view t) {
+    std::memcpy(at_, t.data(), t.size());
+    at_ += t.size();
+  }
+  void number(std::int64_t n) { at_ = std::to_chars(at_, at_ + 20, n).ptr; }
+  char* end() const noexcept { return at_; }
+
+ private:
+  char* at_;
+};
+
+}  // namespace
+
+bool append_hit_head(std::string& out, std::string_view date, const proto::record_texts& value, core::wall_time now, bool unchanged, std::string_view detail) {
+  constexpr std::size_t texts_max = 512;
+  std::array<char, texts_max + 384> room;
+  if (value.content_type.size() + value.content_encoding.size() + value.etag.size() + date.size() > texts_max) return false;
+  const auto age = now.time_since_epoch().count() - value.created_ms;
+  const auto left = (value.fresh_ms - age) / 1000;  // fresh, so not negative
+  head_writer w(room.data());
+  if (unchanged) w.literal("HTTP/1.1 304 Not Modified\r\n");
+  else w.literal("HTTP/1.1 200 OK\r\n");
+  w.text(date);
+  if (!unchanged && !value.content_type.empty()) {
+    w.literal("Content-Type: ");
+    w.text(value.content_type);
+    w.literal("\r\n");
+  }
+  if (!unchanged && !value.content_encoding.empty()) {
+    w.literal("Content-Encoding: ");
+    w.text(value.content_encoding);
+    w.literal("\r\n");
+  }
+  if (!value.etag.empty()) {
+    w.literal("ETag: ");
+    w.text(value.etag);
+    w.literal("\r\n");
+  }
+  w.literal("Age: ");
+  w.number(std::max<std::int64_t>(0, age / 1000));
+  w.literal("\r\nCache-Control: max-age=");
+  w.number(left);
+  w.literal("\r\nCache-Status: asidecar; hit; ttl=");
+  w.number(left);
+  w.literal("; detail=");
+  w.text(detail);
+  w.literal("\r\n");
+  if (!unchanged) {
+    w.literal("Content-Length: ");
+    w.number(static_cast<std::int64_t>(value.body.size()));
+    w.literal("\r\n");
+  }
+  w.literal("\r\n");
+  out.append(room.data(), static_cast<std::size_t>(w.end() - room.data()));
+  return true;
 }
 
 std::string_view date_line::at(core::wall_time now) {

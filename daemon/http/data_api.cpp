@@ -16,11 +16,12 @@ using engine::read_result;
 using proto::http_method;
 
 constexpr std::uint64_t json_body_max = 1U << 20;
+constexpr std::size_t copied_max = 16 * 1024;
 
-bool etag_matches(const proto::request_head& head, std::string_view etag) {
-  if (!head.has_if_none_match || etag.empty()) return false;
+bool etag_matches(bool asked, std::string_view fields, std::string_view etag) {
+  if (!asked || etag.empty()) return false;
   bool matched = false;
-  proto::for_each_field(head.fields, "if-none-match", [&](std::string_view list) {
+  proto::for_each_field(fields, "if-none-match", [&](std::string_view list) {
     while (!list.empty() && !matched) {
       // An entity-tag is quoted, and a comma may stand inside its quotes.
       const auto open = list.find('"');
@@ -112,6 +113,91 @@ std::optional<engine::read_request> data_api::request_for(const data_service& s,
   return read_request_for(found, proto::request_head());
 }
 
+data_api::data_api(runtime::worker& w, engine::route_stats& unrouted) : worker_(w), unrouted_(unrouted), known_(keys_path) {}
+
+// The fast way of a fresh hit. Everything that is not plain is left to answer_now() and those behind it.
+data_api::known_outcome data_api::answer_known(std::string_view bytes, bool over_tcp, std::string_view date, std::string& out, continuation& then) {
+  const auto known = known_.find(bytes, over_tcp);
+  known_outcome outcome;
+  if (known.like == nullptr) return outcome;
+  const auto now = worker_.sockets.now().wall;
+  engine::route_stats* stats = nullptr;
+  const bool hit = service_->cache->hit(known.key, now, [&](std::string_view record, const engine::route& r) {
+    if (record.size() > copied_max) return false;  // not under a mutex
+    const auto texts = proto::texts_of_record(record);
+    const bool unchanged = etag_matches(known.like->has_if_none_match, known.fields, texts.etag);
+    if (!append_hit_head(out, date, texts, now, unchanged, "L1")) return false;
+    if (!unchanged) out.append(texts.body);
+    stats = r.stats;
+    return true;
+  });
+  if (hit) {
+    stats->results[static_cast<std::size_t>(read_result::l1)].add();
+    stats->latency.observe(worker_.sockets.lap());
+    outcome.answered = known.size;
+  } else {
+    outcome.begun = begin_l2(known, bytes, then);
+  }
+  return outcome;
+}
+
+// A plain request while Redis is asked. Nothing of it is used after `then_` was told: that may end it.
+class data_api::l2_hit final : public under_way, private engine::l2_store::plain_reader {
+ public:
+  l2_hit(data_api& api, service_ptr s, continuation& then, const proto::known_heads::match& known, std::string_view bytes)
+      : api_(api), service_(std::move(s)), then_(then), key_(known.key), head_size_(known.size), has_if_none_match_(known.like->has_if_none_match),
+        fields_(bytes.substr(known.size - 2 - known.fields.size(), known.fields.size())), started_(api.worker_.sockets.now().steady) {}
+
+  bool begin() {
+    const auto found = api_.find_route(*service_, key_);
+    if (found.problem || found.respelled) return false;
+    route_ = found.route;
+    stamp_ = service_->cache->stamp_of(key_);
+    read_ = service_->cache->begin_l2(key_, *route_, *this);
+    return read_ != nullptr;
+  }
+  std::optional<engine::cache::seen_in_store> seen{};  // when undecided
+
+ private:
+  void on_plain(bool up, std::string bytes) override {
+    const auto now = api_.worker_.sockets.now();
+    const auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
+    if (!record || !engine::cache::plainly_fresh(*record, *route_, now.wall)) {
+      if (up) seen = engine::cache::seen_in_store{{true, engine::value::decode(std::move(bytes))}, stamp_};
+      return then_.undecided();
+    }
+    const auto texts = proto::texts_of_record(bytes);
+    const bool unchanged = etag_matches(has_if_none_match_, fields_, texts.etag);
+    auto& out = api_.scratch_;
+    out.clear();
+    if (!append_hit_head(out, api_.date_.at(now.wall), texts, now.wall, unchanged, "L2")) return then_.undecided();
+    route_->stats->results[static_cast<std::size_t>(read_result::l2)].add();
+    route_->stats->latency.observe(now.steady - started_);
+    const bool apart = !unchanged && texts.body.size() > copied_max;
+    if (!unchanged && !apart) out.append(texts.body);
+    then_.answered(head_size_, out, apart ? texts.body : std::string_view());
+  }
+
+  data_api& api_;
+  const service_ptr service_;
+  continuation& then_;
+  const std::string key_;
+  const std::size_t head_size_;
+  const bool has_if_none_match_;
+  const std::string_view fields_;  // in the session's buffer
+  const runtime::steady_time started_;
+  const engine::route* route_ = nullptr;
+  engine::fences::stamp stamp_;
+  std::unique_ptr<engine::l2_store::plain_read> read_;
+};
+
+std::unique_ptr<under_way> data_api::begin_l2(const proto::known_heads::match& known, std::string_view bytes, continuation& then) {
+  if (!service_->cache->asks_l2_first()) return nullptr;
+  auto out = std::make_unique<l2_hit>(*this, service_, then, known, bytes);
+  if (!out->begin()) out.reset();
+  return out;
+}
+
 bool data_api::answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) {
   const auto& head = r.head;
   const bool reads = head.method == http_method::get || head.method == http_method::head;
@@ -124,6 +210,7 @@ bool data_api::answer_now(const request& r, std::string_view date, bool keep_ali
   if (found.problem || !found.route->forward_headers.empty()) return false;
   const auto got = service_->cache->peek(found.key, *found.route, head.directives, [&] { return read_request_for(found, head); });
   if (!got) return false;
+  known_.learn(r.bytes, head, r.over_tcp);
   const auto a = answer_for(head, *got);
   append_head(out, a, date, head.http_1_1, keep_alive);
   if (head.method == http_method::get && has_body(a.status)) out.append(a.body());
@@ -179,8 +266,11 @@ task<answer> data_api::handle_key(service_ptr s, const request& r) {
 task<answer> data_api::get_key(service_ptr s, const request& r, const found_route& found) {
   const auto started = worker_.time->now();
   auto& stats = *found.route->stats;
+  known_.learn(r.bytes, r.head, r.over_tcp);
   auto asked = read_request_for(found, r.head);
-  const auto got = co_await s->cache->read(std::move(asked));
+  std::optional<engine::cache::seen_in_store> seen;
+  if (auto* before = dynamic_cast<l2_hit*>(r.before.get()); before != nullptr) seen = std::move(before->seen);
+  const auto got = co_await s->cache->read(std::move(asked), std::move(seen));
   auto a = answer_for(r.head, got);
   count(stats, got.counted, started);
   co_return a;
@@ -202,7 +292,7 @@ answer data_api::answer_for(const proto::request_head& head, const read_answer& 
     const auto now = worker_.time->wall_now();
     const auto& life = got.value->life();
     const auto& content = got.value->content();
-    const bool unchanged = etag_matches(head, content.etag);
+    const bool unchanged = etag_matches(head.has_if_none_match, head.fields, content.etag);
     a.status = unchanged ? 304 : 200;
     if (!unchanged && !content.content_type.empty()) a.add("Content-Type", content.content_type);
     if (!unchanged && !content.content_encoding.empty()) a.add("Content-Encoding", content.content_encoding);

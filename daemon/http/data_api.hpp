@@ -7,6 +7,7 @@
 #include "daemon/engine/cache.hpp"
 #include "daemon/http/admission.hpp"
 #include "daemon/http/session.hpp"
+#include "proto/known_heads.hpp"
 
 namespace asidecar::http {
 
@@ -21,10 +22,14 @@ struct data_service {
 
 class data_api final : public request_handler {
  public:
-  data_api(runtime::worker& w, engine::route_stats& unrouted) : worker_(w), unrouted_(unrouted) {}
+  data_api(runtime::worker& w, engine::route_stats& unrouted);
 
-  void serve_with(std::shared_ptr<const data_service> service) { service_ = std::move(service); }
+  void serve_with(std::shared_ptr<const data_service> service) {
+    service_ = std::move(service);
+    known_.forget();  // who may ask may have changed
+  }
 
+  known_outcome answer_known(std::string_view bytes, bool over_tcp, std::string_view date, std::string& out, continuation& then) override;
   bool answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) override;
   std::optional<answer> refuse(const request& r, std::uint64_t& body_bytes_max) override;
   task<answer> handle(const request& r) override;
@@ -45,6 +50,8 @@ class data_api final : public request_handler {
     core::captures captures;                      // views into `key`
     std::optional<answer> problem;  // no route, or a key that cannot be
   };
+  class l2_hit;
+  std::unique_ptr<under_way> begin_l2(const proto::known_heads::match& known, std::string_view bytes, continuation& then);
   static std::optional<answer> refused_key(const data_service& s, std::string_view key);  // whatever its route is
   found_route find_route(const data_service& s, std::string_view key) const;
   engine::read_request read_request_for(const found_route& found, const proto::request_head& head) const;
@@ -70,6 +77,9 @@ class data_api final : public request_handler {
   runtime::worker& worker_;
   engine::route_stats& unrouted_;
   service_ptr service_;
+  proto::known_heads known_;
+  std::string scratch_;
+  date_line date_;
 };
 
 }  // namespace asidecar::http

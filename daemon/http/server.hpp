@@ -54,7 +54,7 @@ class server {
   request_handler& handler() noexcept { return handler_; }
   observe::server_stats& stats() noexcept { return stats_; }
   bool draining() const noexcept { return draining_; }
-  std::string_view date() { return date_.at(worker_.time->wall_now()); }
+  std::string_view date() { return date_.at(worker_.sockets.now().wall); }
   std::string& scratch() noexcept { return scratch_; }
   std::unique_ptr<char[]> borrow_buffer();
   void give_back(std::unique_ptr<char[]> buffer);

@@ -21,6 +21,14 @@ constexpr seconds linger_deadline{2};
 constexpr std::size_t copy_below = 16 * 1024;   // smaller bodies are copied behind their head
 constexpr std::size_t answers_per_write = 64 * 1024;
 
+ssize_t send_both(int fd, std::string_view head, std::string_view body) {
+  iovec parts[2] = {{const_cast<char*>(head.data()), head.size()}, {const_cast<char*>(body.data()), body.size()}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  return ::sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 }  // namespace
 
 session::session(server& owner, int fd, bool over_tcp) : server_(owner), fd_(fd), watching_(EPOLLIN) {
@@ -102,12 +110,26 @@ bool session::take_head() {
   const std::string_view bytes(buffer_.get() + begin_, end_ - begin_);
   auto& r = request_;
   const bool first_bytes = scanned_ == 0;
+  if (bytes.empty()) {
+    set_due(idle_deadline);
+    return false;
+  }
+  if (first_bytes && !properly_ && !draining_ && !server_.draining()) {
+    auto known = server_.handler().answer_known(bytes, r.over_tcp, server_.date(), server_.scratch(), *this);
+    begin_ += known.answered;
+    if (known.answered > 0) return true;
+    if (known.begun) {
+      under_way_ = std::move(known.begun);
+      state_ = state::handling;
+      due = runtime::steady_time::max();
+      return false;
+    }
+  }
   const auto result = proto::parse_request_head(bytes, r.head, scanned_);
   switch (result.state) {
     case proto::head_state::complete: break;
     case proto::head_state::incomplete:
-      if (bytes.empty()) set_due(idle_deadline);
-      else if (first_bytes) set_due(read_deadline);
+      if (first_bytes) set_due(read_deadline);
       return false;
     case proto::head_state::bad:
       server_.stats().bad_requests.add();
@@ -116,7 +138,9 @@ bool session::take_head() {
     case proto::head_state::target_too_long: fail(problems::uri_too_long, "the request target is longer than 8 KiB"); return false;
     case proto::head_state::too_large: fail(problems::headers_too_large, "the request's header block is larger than 16 KiB or has more than 100 fields"); return false;
   }
+  properly_ = false;
   const bool body = r.head.chunked || r.head.content_length.value_or(0) > 0;
+  r.bytes = bytes;
   if (!body && server_.handler().answer_now(r, server_.date(), want_keep_alive(), server_.scratch())) {
     begin_ += r.head.size;
     if (!want_keep_alive()) close_after_write_ = true;
@@ -187,6 +211,23 @@ void session::take_body() {
   start_handling();
 }
 
+void session::answered(std::size_t head_size, std::string_view head, std::string_view body) {
+  if (draining_ || server_.draining()) return undecided();  // the answer has to say that it is the last
+  const auto over = std::move(under_way_);  // this may be called by it
+  state_ = state::reading_head;
+  send(head, body);
+  if (state_ == state::dead) return;
+  begin_ += head_size;
+  after_answer(true);
+}
+
+void session::undecided() {
+  request_.before = std::move(under_way_);
+  properly_ = true;
+  state_ = state::reading_head;
+  process();
+}
+
 void session::start_handling() {
   state_ = state::handling;
   due = runtime::steady_time::max();
@@ -206,6 +247,7 @@ task<void> session::run() {
   if (head_copy_.empty()) begin_ += request_.head.size;
   head_copy_.clear();
   std::string().swap(request_.body);
+  request_.before.reset();
   after_answer(keep);
 }
 
@@ -237,11 +279,7 @@ void session::send(std::string_view head, std::string_view body) {
     pending_.append(head).append(body);
     return;
   }
-  iovec parts[2] = {{const_cast<char*>(head.data()), head.size()}, {const_cast<char*>(body.data()), body.size()}};
-  msghdr message{};
-  message.msg_iov = parts;
-  message.msg_iovlen = body.empty() ? 1 : 2;
-  auto n = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  const auto n = body.empty() ? ::send(fd_, head.data(), head.size(), MSG_NOSIGNAL | MSG_DONTWAIT) : send_both(fd_, head, body);
   if (n < 0 && errno != EAGAIN && errno != EINTR) return close();
   auto sent = static_cast<std::size_t>(std::max<ssize_t>(n, 0));
   if (sent == head.size() + body.size()) return;
@@ -282,7 +320,8 @@ void session::linger() {
 
 void session::close() {
   if (state_ == state::dead) return;
-  const bool handled = state_ == state::handling;
+  const bool handled = state_ == state::handling && !under_way_;  // then its coroutine removes this
+  under_way_.reset();
   state_ = state::dead;
   due = runtime::steady_time::max();
   server_.worker().sockets.remove(fd_);
@@ -332,7 +371,7 @@ void session::compact() {
   }
 }
 
-void session::set_due(seconds from_now) { due = server_.worker().time->now() + from_now; }
+void session::set_due(seconds from_now) { due = server_.worker().sockets.now().steady + from_now; }
 
 bool session::want_keep_alive() const { return request_.head.keep_alive && !draining_ && !server_.draining(); }
 

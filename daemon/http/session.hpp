@@ -15,10 +15,28 @@ namespace asidecar::http {
 
 using runtime::task;
 
+// A request that is worked on without a coroutine. Ends it when destroyed.
+class under_way {
+ public:
+  virtual ~under_way() = default;
+};
+
 struct request {
   proto::request_head head;  // views stay valid while the request is handled
+  std::string_view bytes;    // it begins with the head; while it is looked at without waiting
   std::string body;
   bool over_tcp = true;
+  std::unique_ptr<under_way> before;  // what came of an attempt without a coroutine, for the handler
+};
+
+// Where the outcome of something under_way goes; each call ends it.
+class continuation {
+ public:
+  virtual void answered(std::size_t head_size, std::string_view head, std::string_view body) = 0;  // of the request; of the answer
+  virtual void undecided() = 0;  // look at the request properly
+
+ protected:
+  ~continuation() = default;
 };
 
 // What a server does with requests. Used on one thread.
@@ -26,6 +44,16 @@ class request_handler {
  public:
   virtual ~request_handler() = default;
 
+  // The fast way, when `bytes` begin with a request that differs from earlier ones in its key alone. Neither answered nor begun: look at
+  // it properly.
+  struct known_outcome {
+    std::size_t answered = 0;          // the size of its head; the complete answer has been appended
+    std::unique_ptr<under_way> begun;  // `then` hears of it later; until then the bytes stay where they are
+  };
+  virtual known_outcome answer_known([[maybe_unused]] std::string_view bytes, [[maybe_unused]] bool over_tcp, [[maybe_unused]] std::string_view date,
+                                     [[maybe_unused]] std::string& out, [[maybe_unused]] continuation& then) {
+    return {};
+  }
   // Appends a complete answer (head and body) when it needs no waiting. `date` is a whole Date line. Only for requests without body.
   virtual bool answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) = 0;
   // Before a body is read: an answer that refuses the request, or how large the body may be.
@@ -35,7 +63,7 @@ class request_handler {
 
 class server;
 
-class session final : public runtime::poller::watched, public runtime::deadlines::entry {
+class session final : public runtime::poller::watched, public runtime::deadlines::entry, private continuation {
  public:
   session(server& owner, int fd, bool over_tcp);
   ~session() override;
@@ -49,7 +77,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   enum class state : std::uint8_t {
     reading_head,
     reading_body,
-    handling,   // a coroutine has the request
+    handling,   // a coroutine has the request, or something under way
     lingering,  // answered and shut down for writing; what still comes is dropped
     dead,       // the socket is closed; waits for its coroutine, if there is one
   };
@@ -59,6 +87,8 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   bool take_head();
   void take_body();
   bool append_to_body(std::string_view piece);
+  void answered(std::size_t head_size, std::string_view head, std::string_view body) override;
+  void undecided() override;
   void start_handling();
   task<void> run();
   void send_answer(const answer& a, bool keep_alive);
@@ -80,6 +110,8 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   bool draining_ = false;
   bool close_after_write_ = false;
   bool in_process_ = false;
+  bool properly_ = false;  // the next request is not for the fast way
+  std::unique_ptr<under_way> under_way_;
   std::uint32_t watching_;
   std::unique_ptr<char[]> buffer_;  // from the server's pool
   std::size_t begin_ = 0;           // unread bytes are [begin_, end_)

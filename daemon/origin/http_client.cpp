@@ -76,6 +76,12 @@ class http_connection {
   steady_time due = steady_time::max();
   bool late = false;
 
+  // Nothing of what is queued is delivered any more.
+  void drop() {
+    error_code ignored;
+    socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+    close();
+  }
   void close() {
     error_code ignored;
     socket_.close(ignored);
@@ -223,10 +229,10 @@ task<http_outcome> http_client::send(http_request request, steady_time deadline)
   const auto self = shared_from_this();
   const std::string head = head_of(request);
   http_failure failure;
+  failure.sent = false;
   auto c = co_await acquire(deadline);
   if (!c) {
     failure.timeout = !stopped_;
-    failure.sent = false;
     failure.detail = stopped_ ? "stopped" : "all connections are busy";
     co_return failure;
   }
@@ -237,7 +243,7 @@ task<http_outcome> http_client::send(http_request request, steady_time deadline)
     watch(deadline);
     failure.detail.clear();
     if (!kept) failure.detail = co_await c->open(deadline);
-    failure.sent = failure.detail.empty();
+    failure.sent = failure.sent || failure.detail.empty();  // by an earlier try, or by this one
     if (failure.detail.empty()) failure.detail = co_await c->exchange(head, request.body);
     std::erase(busy_, c.get());
     failure.timeout = c->late || worker_.time->now() >= deadline;
@@ -322,7 +328,7 @@ void http_client::expire() {
   const auto now = worker_.time->now();
   auto next = steady_time::max();
   for (auto* c : busy_) {
-    if (c->due <= now && !std::exchange(c->late, true)) c->close();
+    if (c->due <= now && !std::exchange(c->late, true)) c->drop();
     if (!c->late) next = std::min(next, c->due);
   }
   open_ -= std::erase_if(idle_, [now](const auto& c) { return c->due <= now; });

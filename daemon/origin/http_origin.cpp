@@ -217,7 +217,9 @@ task<engine::write_outcome> http_writer::write(engine::write_request request) {
   if (r.status / 100 == 4 && r.status != 408 && r.status != 425 && r.status != 429) co_return load_error::refused(said);
   if (r.status / 100 != 2) {
     auto error = load_error::failed(said);
-    error.got = load_error::progress::ended;
+    // A gateway says so of a backend that may go on.
+    const bool gateway = r.status == 502 || r.status == 504;
+    error.got = gateway ? load_error::progress::unanswered : load_error::progress::ended;
     error.may_pass = true;
     co_return error;
   }

@@ -77,7 +77,7 @@ task<void> postgres_connection::live([[maybe_unused]] std::shared_ptr<postgres_c
     const bool opened = co_await open();
     const auto since = worker_.time->now();
     if (opened && state_ != state::stopped) {
-      ++session_;
+      ++done_.session;
       become(state::up);
       co_await read_answers();
     }
@@ -230,6 +230,7 @@ void postgres_connection::take(const PGresult& result) {
 void postgres_connection::finish_front() {
   exchange e = std::move(sent_.front());
   sent_.pop_front();
+  ++done_.ended;
   // Not prepared after all, no longer known to the server, or with a plan whose result would be another.
   const bool stale = e.answer.sqlstate == "26000" || e.answer.sqlstate == "0A000";
   if (e.statement != nullptr && (e.prepares || stale))

@@ -68,7 +68,13 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   state current() const noexcept { return state_; }
   const std::string& trouble() const noexcept { return trouble_; }  // why the last attempt failed
   std::size_t load() const noexcept { return sent_.size(); }
-  std::uint64_t session() const noexcept { return session_; }  // which of its sessions with the server this is
+  // How many exchanges the server has ended with, in which session.
+  struct progress {
+    std::uint64_t session = 0;
+    std::uint64_t ended = 0;
+    bool beyond(const progress& before) const noexcept { return session == before.session && ended > before.ended; }
+  };
+  const progress& done() const noexcept { return done_; }
   std::string prepared_name(const postgres_statement& s);  // on this connection, at the moment
 
   // Only when up. `s` must outlive the connection.
@@ -128,7 +134,7 @@ class postgres_connection : public std::enable_shared_from_this<postgres_connect
   const std::shared_ptr<const postgres_target> target_;
   std::function<void()> changed_;
 
-  std::uint64_t session_ = 0;
+  progress done_;
   state state_ = state::connecting;
   std::string trouble_;
   connection_ptr pg_{nullptr, PQfinish};

@@ -47,7 +47,7 @@ class postgres_writer final : public engine::writer {
       const auto code = got.sqlstate;
       auto reached = !got.sent ? progress::not_sent : got.ended ? progress::ended : progress::unanswered;
       // Rolled back: nothing was written.
-      const bool answered = got.what == postgres_answer::outcome::refused && !code.empty() && !code.starts_with("57") && !code.starts_with("08");
+      const bool answered = got.what == postgres_answer::outcome::refused && !code.empty() && !code.starts_with("08") && (code == "57014" || !code.starts_with("57"));
       if (answered) reached = progress::refused;
       auto error = std::get<load_error>(translate(std::move(got), content_type_));
       const auto of = [&](std::initializer_list<std::string_view> classes) {
@@ -56,8 +56,8 @@ class postgres_writer final : public engine::writer {
       // The data are to blame, not the server: bad values, constraints, views' checks, what a function raises.
       const bool data = of({"22", "23", "44", "P0"});
       if (data) error.origins_fault = false;
-      // A server that cannot write at all for now: read-only, out of resources, broken. As good as not reached.
-      if (answered && of({"25", "53", "58", "XX"})) reached = progress::not_sent;
+      // A server that cannot write at all for now: read-only, without disk or connections, failing disks. As good as not reached.
+      if (answered && of({"25", "531", "533", "58"})) reached = progress::not_sent;
       error.got = reached;
       // Everything else may pass: lost races, a migration under way.
       error.may_pass = answered && !data;

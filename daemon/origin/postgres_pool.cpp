@@ -85,13 +85,13 @@ task<postgres_answer> postgres_pool::ask_alone(const postgres_statement& s, cons
   while (!stopped_) {
     auto c = least_loaded();
     if (c && c->load() == 0) {
-      const auto session = c->session();
+      const auto before = c->done();
       answer = co_await c->query(s, params, deadline);
       // The connection cancels it, or is given up after a while.
       const auto patience = worker_.time->now() + late_write_max;
-      while (answer.what == postgres_answer::outcome::timeout && c->load() > 0 && worker_.time->now() < patience)
+      while (answer.what == postgres_answer::outcome::timeout && c->load() > 0 && !c->done().beyond(before) && worker_.time->now() < patience)
         co_await bell->wait_until(worker_.time->now() + look_again);
-      answer.ended = c->load() == 0 && c->current() == postgres_connection::state::up && c->session() == session;
+      answer.ended = c->done().beyond(before);
       co_return answer;
     }
     if (!c) {

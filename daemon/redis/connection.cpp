@@ -142,11 +142,12 @@ task<reply> connection::run_unready(std::vector<std::string> words) {
 }
 
 void connection::send(call& c, std::span<const std::string_view> words) {
-  if (state_ != state::up || waiting_.size() >= waiting_max || out_.size() + writing_.size() >= out_bytes_max) {
-    c.done_.set(std::nullopt);
-    return;
-  }
-  queue(c, words);
+  if (takes_calls()) queue(c, words);
+  else c.arrived(std::nullopt);
+}
+
+bool connection::takes_calls() const noexcept {
+  return state_ == state::up && waiting_.size() < waiting_max && out_.size() + writing_.size() < out_bytes_max;
 }
 
 void connection::forget(const call& c) noexcept {
@@ -158,7 +159,7 @@ void connection::forget(const call& c) noexcept {
 void connection::finish(call* c, reply r) {
   if (c == nullptr) return;
   c->in_ = nullptr;
-  c->done_.set(std::move(r));
+  c->arrived(std::move(r));
 }
 
 void connection::queue(call& c, std::span<const std::string_view> words) {
@@ -231,6 +232,7 @@ task<void> connection::read_replies() {
 }
 
 bool connection::deliver() {
+  const auto turn = worker_.sockets.turn_of_its_own();
   proto::resp_value value;
   for (;;) {
     switch (replies_->next(value)) {

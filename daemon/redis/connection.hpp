@@ -73,10 +73,13 @@ class connection : public std::enable_shared_from_this<connection> {
     call() = default;
     call(const call&) = delete;
     call& operator=(const call&) = delete;
-    ~call() {
+    virtual ~call() {
       if (in_ != nullptr) in_->forget(*this);
     }
     task<reply> wait() { return done_.wait(); }
+
+   protected:
+    virtual void arrived(reply r) { done_.set(std::move(r)); }  // may end the call
 
    private:
     friend class connection;
@@ -84,6 +87,7 @@ class connection : public std::enable_shared_from_this<connection> {
     connection* in_ = nullptr;  // while its reply is due
   };
   void send(call& c, std::span<const std::string_view> words);
+  bool takes_calls() const noexcept;  // otherwise they are answered at once, that Redis is away
   // Words one by one. No braced lists in coroutines: GCC 12 cannot keep an initializer_list in a coroutine frame.
   template <class... Words>
   void send_words(call& c, const Words&... words) {

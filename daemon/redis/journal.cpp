@@ -2,6 +2,7 @@
 
 #include "daemon/redis/lease.hpp"
 #include "proto/redis_keys.hpp"
+#include "proto/text.hpp"
 
 namespace asidecar::redis {
 namespace {
@@ -11,19 +12,26 @@ using engine::journaled_write;
 
 constexpr std::string_view entries_max = "100000";  // of the journal and the dead letters together; beyond, writes are refused
 
-// KEYS: stream, dead letters. ARGV: most entries, most bytes, then fields and values. A server that does not tell the bytes (an
-// estimate, from a few nodes of the stream) goes by the entries alone.
+// Beside the streams a hash counts their bytes: what entries of ours hold. People also delete entries, so a count is put right when
+// its stream is empty.
+// KEYS: stream, dead letters, bytes. ARGV: most entries, most bytes, bytes of this one, then fields and values.
 constexpr std::string_view append_script =
-    "local function bytes(k) local n=redis.pcall('MEMORY','USAGE',k) return type(n)=='number' and n or 0 end "
-    "if redis.call('XLEN',KEYS[1])+redis.call('XLEN',KEYS[2])>=tonumber(ARGV[1]) or bytes(KEYS[1])+bytes(KEYS[2])>=tonumber(ARGV[2]) then return '' end "
-    "return redis.call('XADD',KEYS[1],'*',unpack(ARGV,3))";
-// KEYS: lease, stream. ARGV: token, id.
+    "local live=redis.call('XLEN',KEYS[1]) local dead=redis.call('XLEN',KEYS[2]) "
+    "if live==0 then redis.call('HDEL',KEYS[3],'live') end if dead==0 then redis.call('HDEL',KEYS[3],'dead') end "
+    "local held=(redis.call('HGET',KEYS[3],'live') or 0)+(redis.call('HGET',KEYS[3],'dead') or 0) "
+    "if live+dead>=tonumber(ARGV[1]) or held+ARGV[3]>tonumber(ARGV[2]) then return '' end "
+    "redis.call('HINCRBY',KEYS[3],'live',ARGV[3]) "
+    "return redis.call('XADD',KEYS[1],'*',unpack(ARGV,4))";
+// KEYS: lease, stream, bytes. ARGV: token, id, bytes.
 constexpr std::string_view done_script =
-    "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
-// KEYS: lease, stream, dead letters. ARGV: token, id, then fields and values.
+    "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
+    "if redis.call('XDEL',KEYS[2],ARGV[2])==1 then redis.call('HINCRBY',KEYS[3],'live',-ARGV[3]) end return 1";
+// KEYS: lease, stream, dead letters, bytes. ARGV: token, id, bytes, then fields and values.
 constexpr std::string_view bury_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
-    "redis.call('XADD',KEYS[3],'*',unpack(ARGV,3)) redis.call('XDEL',KEYS[2],ARGV[2]) return 1";
+    "if #redis.call('XRANGE',KEYS[2],ARGV[2],ARGV[2])==1 then redis.call('XADD',KEYS[3],'*',unpack(ARGV,4)) redis.call('XDEL',KEYS[2],ARGV[2]) "
+    "redis.call('HINCRBY',KEYS[4],'live',-ARGV[3]) redis.call('HINCRBY',KEYS[4],'dead',ARGV[3]) end return 1";
+constexpr std::size_t bytes_of_an_entry = 64;  // about what a stream needs beside its fields
 // A parameter's field is its name behind one of these.
 constexpr std::string_view text_param = "p:";
 constexpr std::string_view null_param = "n:";
@@ -35,6 +43,19 @@ std::vector<std::string> fields_of(const journaled_write& w) {
     out.push_back(value.value_or(std::string()));
   }
   return out;
+}
+
+std::string bytes_of(const std::vector<std::string>& fields) {
+  std::size_t total = bytes_of_an_entry;
+  for (const auto& f : fields) total += f.size();
+  return std::to_string(total);
+}
+
+// Where a range begins that is to leave `id` out. Also for servers without exclusive ranges.
+std::string behind(const std::string& id) {
+  if (id.empty()) return "-";
+  const auto dash = id.find('-');
+  return id.substr(0, dash + 1) + std::to_string(proto::parse_decimal(std::string_view(id).substr(dash + 1)).value_or(0) + 1);
 }
 
 journaled_write entry_of(const proto::resp_value& reply) {
@@ -70,11 +91,12 @@ std::string_view info_field(std::string_view info, std::string_view name) {
 class journal final : public engine::write_journal {
  public:
   journal(std::shared_ptr<connection> c, const std::string& prefix, std::uint64_t bytes_max)
-      : connection_(std::move(c)), bytes_max_(std::to_string(bytes_max)), stream_(proto::journal_name(prefix)), dead_(proto::dead_letters_name(prefix)), lease_(connection_, proto::journal_lease_name(prefix)) {}
+      : connection_(std::move(c)), bytes_max_(bytes_max == 0 ? "1e18" : std::to_string(bytes_max)), stream_(proto::journal_name(prefix)), dead_(proto::dead_letters_name(prefix)), bytes_(proto::journal_bytes_name(prefix)), lease_(connection_, proto::journal_lease_name(prefix)) {}
 
   task<appended> append(const journaled_write& w) override {
-    auto words = words_of("EVAL", append_script, "2", stream_, dead_, entries_max, bytes_max_);
-    for (auto& field : fields_of(w)) words.push_back(std::move(field));
+    auto fields = fields_of(w);
+    auto words = words_of("EVAL", append_script, "3", stream_, dead_, bytes_, entries_max, bytes_max_, bytes_of(fields));
+    for (auto& field : fields) words.push_back(std::move(field));
     const auto done = co_await connection_->run(std::move(words));
     appended out;
     if (!done || done->type != proto::resp_value::kind::bulk) co_return out;
@@ -83,8 +105,8 @@ class journal final : public engine::write_journal {
     co_return out;
   }
 
-  task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most) override {
-    const auto got = co_await connection_->run(words_of("XRANGE", stream_, "-", "+", "COUNT", std::to_string(most)));
+  task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most, std::string after) override {
+    const auto got = co_await connection_->run(words_of("XRANGE", stream_, behind(after), "+", "COUNT", std::to_string(most)));
     if (!got || got->type != proto::resp_value::kind::array) co_return std::nullopt;
     std::vector<journaled_write> out;
     for (const auto& entry : got->elements) out.push_back(entry_of(entry));
@@ -97,26 +119,28 @@ class journal final : public engine::write_journal {
     co_return static_cast<std::uint64_t>(got->integer);
   }
 
-  task<std::string> risk() override {
+  task<std::optional<std::string>> risk() override {
     const auto info = co_await connection_->run(words_of("INFO"));
-    if (!info || info->is_error()) co_return std::string();
+    if (!info) co_return std::nullopt;
+    if (info->is_error()) co_return std::string();
     std::string out;
     const auto policy = info_field(info->text, "maxmemory_policy");
     if (info_field(info->text, "maxmemory") != "0" && policy.starts_with("allkeys-"))
-      out.append("maxmemory-policy ").append(policy).append(" may evict the journal, use noeviction or volatile-*; ");
+      out.append("maxmemory-policy ").append(policy).append(" may evict the journal, use noeviction; ");
     if (info_field(info->text, "aof_enabled") == "0") out.append("appendonly is off, so a crash of Redis takes the writes since its last snapshot; ");
     co_return out.substr(0, out.size() - std::min<std::size_t>(out.size(), 2));
   }
 
   engine::lease& turn() override { return lease_; }
 
-  task<answer> done(std::string_view token, std::string_view id) override {
-    co_return answer_of(co_await connection_->run(words_of("EVAL", done_script, "2", lease_.name(), stream_, token, id)));
+  task<answer> done(std::string_view token, const journaled_write& w) override {
+    co_return answer_of(co_await connection_->run(words_of("EVAL", done_script, "3", lease_.name(), stream_, bytes_, token, w.id, bytes_of(fields_of(w)))));
   }
 
   task<answer> bury(std::string_view token, const journaled_write& w, std::string_view reason) override {
-    auto words = words_of("EVAL", bury_script, "3", lease_.name(), stream_, dead_, token, w.id, "id", w.id, "reason", reason);
-    for (auto& field : fields_of(w)) words.push_back(std::move(field));
+    auto fields = fields_of(w);
+    auto words = words_of("EVAL", bury_script, "4", lease_.name(), stream_, dead_, bytes_, token, w.id, bytes_of(fields), "id", w.id, "reason", reason);
+    for (auto& field : fields) words.push_back(std::move(field));
     co_return answer_of(co_await connection_->run(std::move(words)));
   }
 
@@ -125,6 +149,7 @@ class journal final : public engine::write_journal {
   const std::string bytes_max_;
   const std::string stream_;
   const std::string dead_;
+  const std::string bytes_;
   lease lease_;
 };
 

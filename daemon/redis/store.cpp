@@ -24,6 +24,20 @@ constexpr std::string_view fill_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
     "redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) redis.call('DEL',KEYS[1]) redis.pcall('PUBLISH',KEYS[1],'') return 1";
 
+class plain_get final : public l2_store::plain_read, public connection::call {
+ public:
+  explicit plain_get(l2_store::plain_reader& to) : to_(to) {}
+
+ protected:
+  void arrived(reply r) override {
+    const bool up = r && (r->type == proto::resp_value::kind::bulk || r->is_nil());
+    to_.on_plain(up, up ? std::move(r->text) : std::string());
+  }
+
+ private:
+  l2_store::plain_reader& to_;
+};
+
 class store final : public l2_store {
  public:
   store(runtime::worker& w, std::shared_ptr<connection> c, std::shared_ptr<backplane> from, const config::store_settings& s)
@@ -50,6 +64,13 @@ class store final : public l2_store {
       tags_.check(got, what, tags ? tags->elements : std::vector<proto::resp_value>());
     }
     co_return got;
+  }
+
+  std::unique_ptr<plain_read> read_plain(std::string_view key, plain_reader& to) override {
+    if (raw_ || !connection_->takes_calls()) return nullptr;
+    auto get = std::make_unique<plain_get>(to);
+    connection_->send_words(*get, "GET", name_of(key));
+    return get;
   }
 
   task<std::vector<read_outcome>> read_many(std::vector<item> what) override {

@@ -12,6 +12,15 @@ namespace asidecar::runtime {
 using steady_time = std::chrono::steady_clock::time_point;
 using wall_time = std::chrono::sys_time<std::chrono::milliseconds>;
 
+// Both clocks, read together.
+struct moment {
+  steady_time steady;
+  wall_time wall;
+};
+inline moment read_clocks() {
+  return {std::chrono::steady_clock::now(), std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now())};
+}
+
 // A sleep that can be cut short. One coroutine waits at a time. Not thread-safe: ring() on the owner's thread.
 class alarm {
  public:

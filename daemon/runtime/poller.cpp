@@ -61,6 +61,7 @@ void poller::wait() {
 
 void poller::turn() {
   const int n = epoll_wait(epoll_fd_, events_.data(), static_cast<int>(events_.size()), 0);
+  const turn_scope turn(*this);
   for (int i = 0; i < n; ++i) {
     const auto& e = events_[static_cast<std::size_t>(i)];
     static_cast<watched*>(e.data.ptr)->on_ready(e.events);

@@ -7,8 +7,10 @@
 
 #include <boost/asio/posix/basic_stream_descriptor.hpp>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "daemon/runtime/clock.hpp"
 #include "daemon/runtime/task.hpp"
 
 namespace asidecar::runtime {
@@ -34,6 +36,29 @@ class poller {
   void bury(std::unique_ptr<watched> w);
   void stop();
 
+  // The time, read once a turn: what is done for one socket takes microseconds.
+  moment now() const { return in_turn_ ? moment_ : read_clocks(); }
+  // While it lives: a turn of other things than client sockets, whose doings may use now().
+  class turn_scope {
+   public:
+    explicit turn_scope(poller& p) : poller_(p), outer_(std::exchange(p.in_turn_, true)) {
+      if (!outer_) p.moment_ = read_clocks(), p.lap_ = p.moment_.steady;
+    }
+    turn_scope(const turn_scope&) = delete;
+    turn_scope& operator=(const turn_scope&) = delete;
+    ~turn_scope() { poller_.in_turn_ = outer_; }
+
+   private:
+    poller& poller_;
+    const bool outer_;
+  };
+  turn_scope turn_of_its_own() { return turn_scope(*this); }
+  // Since the last lap, or the beginning of the turn: what an event of this turn took.
+  std::chrono::nanoseconds lap() {
+    const auto at = std::chrono::steady_clock::now();
+    return at - std::exchange(lap_, at);
+  }
+
  private:
   void wait();
   void turn();
@@ -44,6 +69,9 @@ class poller {
   std::vector<epoll_event> events_;
   std::vector<std::unique_ptr<watched>> buried_;
   bool burial_posted_ = false;
+  bool in_turn_ = false;
+  moment moment_{};
+  steady_time lap_{};
 };
 
 }  // namespace asidecar::runtime

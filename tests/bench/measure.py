@@ -11,15 +11,26 @@ import time
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
+def tree(pid):
+    """A process and all that it has started."""
+    found = [pid]
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += tree(int(child))
+    return found
+
+
 def cpu_seconds(pid):
-    """Time on a CPU of all threads, in ns resolution (schedstat's first field)."""
-    return sum(int(file.read_text().split()[0]) for file in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+    """Time on a CPU of all threads of the process and its children, in ns resolution (schedstat's first field)."""
+    return sum(int(file.read_text().split()[0]) for p in tree(pid) for file in pathlib.Path(f"/proc/{p}/task").glob("*/schedstat")) / 1e9
 
 
-def load(server, connections, seconds, core):
-    """One run of wrk; figures of the server's process."""
+def load(server, connections, seconds, core, script=None):
+    """One run of wrk; figures of the server's processes."""
     before = cpu_seconds(server.pid)
-    done = subprocess.run(["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", server.url],
+    headers = [word for header in server.headers for word in ("-H", header)]
+    scripted = ["-s", str(script)] if script else []
+    done = subprocess.run(["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *headers, *scripted, server.url],
                           capture_output=True, text=True, check=True).stdout
     used = cpu_seconds(server.pid) - before
     requests = int(re.search(r"(\d+) requests in", done).group(1))
@@ -38,6 +49,18 @@ def medians(runs):
 def resident_mib(pid):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) / 1024
+
+
+def idle_connections(host, port, count):
+    """Connections that have asked once and say nothing more."""
+    held = []
+    for _ in range(count):
+        connection = socket.create_connection((host, port))
+        connection.sendall(b"GET /v1/keys/none:1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        connection.recv(4096)
+        held.append(connection)
+    time.sleep(1)
+    return held
 
 
 def system_calls(pid, seconds):

@@ -1,67 +1,172 @@
 #!/usr/bin/env python3
-"""Measures the daemon against the floor, in interleaved rounds, and what it costs when idle.
+"""Measures the daemon beside the floor and the peers, in interleaved rounds, and writes a table, JSON and a plot.
 
-    tests/bench/run.py [--rounds N] [--seconds N] [--connections N] [--body BYTES]
+    tests/bench/run.py [--quick] [--rounds N] [--seconds N] [--out DIRECTORY] [--only TEXT]
 
-Needs a release build, wrk, strace and redis-server. Server and wrk share core 0 (the least noisy arrangement); Redis has core 1.
-CPU us per request is the server process' own time. Two other things running on the machine spoil it.
+Needs a release build, wrk, strace, redis-server, and for the plot gnuplot; each peer whose package is there. Two arrangements:
+same core (server and wrk on core 0: the least noisy, for CPU per request) and two cores (wrk on core 1: for throughput and latency); Redis
+has core 1. CPU us per request is the server's own processes' time. Anything else that runs on the machine spoils it.
 """
 import argparse
+import json
+import pathlib
+import shutil
 import statistics
+import subprocess
 import tempfile
 
 import measure
+import peers
 import servers
 
+MEMORY = [peers.NginxProxyCache, peers.NginxLuaDict, peers.Haproxy, peers.Varnish]
+REDIS = [peers.NginxLuaRedis, peers.NginxLuaRedisUnix, peers.NodeRedis]
+OURS_REDIS = [servers.AsidecarRedis, servers.AsidecarRedisUnix]
 
-def hits(directory, options):
-    redis = servers.Redis(directory, 1, 0).start()
-    running = [servers.Floor(directory, 0, options.body).start(), servers.AsidecarMemory(directory, 0, options.body).start(),
-               servers.AsidecarRedis(directory, 0, options.body, redis).start(), servers.AsidecarRedisUnix(directory, 0, options.body, redis).start()]
-    runs = {server.name: [] for server in running}
-    try:
-        for server in running:
-            measure.load(server, options.connections, 1, 0)  # warm
-        for _ in range(options.rounds):
-            for server in running:
-                runs[server.name].append(measure.load(server, options.connections, options.seconds, 0))
-        idle_mib = measure.resident_mib(running[2].pid)
-    finally:
-        for server in [*running, redis]:
+
+class Run:
+    """The servers of one body size, all up at once; only the one that is measured works."""
+
+    def __init__(self, directory, body, only):
+        directory.mkdir()
+        self.stack, self.servers, self.skipped = [], [], {}
+        self.redis = self.up(servers.Redis(directory, 1, 0))
+        self.floor = self.up(servers.Floor(directory, 0, body))
+        hanging = self.up(self.named(servers.Floor(directory, 0, body), "origin that hangs"))
+        self.servers.append(self.floor)
+        made = [lambda: servers.AsidecarMemory(directory, 0, body), lambda: servers.AsidecarNotModified(directory, 0, body),
+                lambda: servers.AsidecarStale(directory, 0, body, hanging)]
+        made += [lambda kind=kind: kind(directory, 0, body, self.redis) for kind in OURS_REDIS]
+        for kind, source in [(k, self.floor) for k in MEMORY] + [(k, self.redis) for k in REDIS]:
+            if why := kind.missing():
+                self.skipped[kind.name] = why
+            else:
+                made.append(lambda kind=kind, source=source: kind(directory, 0, body, source))
+        for make in made:
+            server = make()
+            if only is None or any(part in server.name for part in only):
+                self.servers.append(self.up(server))
+
+    @staticmethod
+    def named(server, name):
+        server.name = name
+        return server
+
+    def up(self, server):
+        self.stack.append(server)
+        return server.start()
+
+    def stop(self):
+        for server in reversed(self.stack):
+            try:
+                server.stop()
+            except (OSError, subprocess.TimeoutExpired):
+                server.process.kill()
+
+
+def measure_all(options):
+    """{(arrangement, body, connections): {server: [figures of each round]}}"""
+    figures, skipped = {}, {}
+    for body in options.bodies:
+        with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
+            run = Run(pathlib.Path(directory) / "run", body, options.only)
+            skipped.update(run.skipped)
+            try:
+                for server in run.servers:
+                    measure.load(server, 8, 1, 0)  # warm
+                for arrangement, core in (("same core", 0), ("two cores", 1)):
+                    for connections in options.connections:
+                        of = figures.setdefault((arrangement, body, connections), {server.name: [] for server in run.servers})
+                        for _ in range(options.rounds):
+                            for server in run.servers:
+                                of[server.name].append(measure.load(server, connections, options.seconds, core))
+                        print(f"measured: {arrangement}, {body} B, {connections} connections", flush=True)
+            finally:
+                run.stop()
+    return figures, skipped
+
+
+def ratios(rounds, reference, figure):
+    return statistics.median(a[figure] / b[figure] for a, b in zip(rounds, reference))
+
+
+def table(figures, skipped, options):
+    lines = []
+    for (arrangement, body, connections), of in figures.items():
+        lines += [f"\n**{arrangement}, {body} B, {connections} connections** (medians of {options.rounds} rounds of {options.seconds} s)\n",
+                  "| server | CPU µs/request | × floor | requests/s | p50 µs | p99 µs | p99 × floor |", "|---|---|---|---|---|---|---|"]
+        for name, rounds in of.items():
+            f = measure.medians(rounds)
+            lines.append(f"| {name} | {f['cpu_us']:.2f} | {ratios(rounds, of['floor'], 'cpu_us'):.2f} | {f['requests_per_s']:.0f} | {f['p50_us']:.0f} | {f['p99_us']:.0f} | "
+                         f"{ratios(rounds, of['floor'], 'p99_us'):.2f} |")
+    lines += [f"\nleft out: {name}: {why}" for name, why in skipped.items()]
+    return "\n".join(lines) + "\n"
+
+
+def plot(figures, file):
+    """CPU per request by server, one group of bars per arrangement, body and number of connections."""
+    if shutil.which("gnuplot") is None:
+        return print("no plot: gnuplot is not installed (gnuplot-nox)")
+    names = list(next(iter(figures.values())))
+    rows = ["case " + " ".join(f'"{n}"' for n in names)]
+    for (arrangement, body, connections), of in figures.items():
+        rows.append(f'"{arrangement}, {body} B, {connections}" ' + " ".join(f"{measure.medians(of[n])['cpu_us']:.3f}" for n in names))
+    script = f"""set terminal svg size 1400,560 font 'sans,11'
+set output '{file}'
+set style data histograms
+set style fill solid 0.8
+set key outside right
+set ylabel 'CPU us per request'
+set xtics rotate by -20
+set grid ytics
+plot for [i=2:{len(names) + 1}] '-' using i:xtic(1) title columnheader(i)
+"""
+    data = "\n".join(rows) + "\ne\n"
+    subprocess.run(["gnuplot"], input=script + data * len(names), text=True, check=True)
+
+
+def idle():
+    with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
+        redis = servers.Redis(directory, 1, 0).start()
+        server = servers.AsidecarRedis(directory, 0, 200, redis)
+        try:
+            ready = [measure.seconds_until_ready(server.command(), str(server.admin_socket)) for _ in range(20)]
+            server.start()
+            out = {"ready_ms_median": statistics.median(ready) * 1000, "ready_ms_longest": max(ready) * 1000, "resident_mib": measure.resident_mib(server.pid)}
+            held = measure.idle_connections(servers.HOST, server.port, 2000)
+            out["bytes_per_idle_connection"] = (measure.resident_mib(server.pid) - out["resident_mib"]) * 2**20 / len(held)
+            for connection in held:
+                connection.close()
+            out["system_calls_in_20_s"] = measure.system_calls(server.pid, 20)
             server.stop()
-    figures = {name: measure.medians(of) for name, of in runs.items()}
-    print(f"same core, {options.connections} connections, {options.body} B, medians of {options.rounds} rounds of {options.seconds} s\n")
-    print("| server | CPU us/request | x floor | requests/s | p50 us | p99 us |\n|---|---|---|---|---|---|")
-    for name, f in figures.items():
-        ratio = statistics.median(a["cpu_us"] / b["cpu_us"] for a, b in zip(runs[name], runs["floor"]))
-        print(f"| {name} | {f['cpu_us']:.2f} | {ratio:.2f} | {f['requests_per_s']:.0f} | {f['p50_us']:.0f} | {f['p99_us']:.0f} |")
-    print(f"\nresident after load (Redis hit): {idle_mib:.1f} MiB")
-
-
-def idle(directory):
-    redis = servers.Redis(directory, 1, 0).start()
-    server = servers.AsidecarRedis(directory, 0, 200, redis)
-    try:
-        ready = [measure.seconds_until_ready(server.command(), f"{directory}/{server.name}.admin.sock") for _ in range(20)]
-        server.start()
-        print(f"ready after start: median {statistics.median(ready) * 1000:.0f} ms, longest {max(ready) * 1000:.0f} ms of {len(ready)}")
-        print(f"resident when idle: {measure.resident_mib(server.pid):.1f} MiB")
-        print(f"system calls of an idle daemon in 20 s: {measure.system_calls(server.pid, 20)}")
-        server.stop()
-    finally:
-        redis.stop()
+        finally:
+            redis.stop()
+    return out
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="200 B and 64 connections only, 3 rounds of 1 s: under 3 minutes")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--body", type=int, default=200)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--bodies", type=int, nargs="+", default=[200, 4096])
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 64, 512])
+    parser.add_argument("--only", nargs="+", help="servers whose name holds one of these, besides the floor")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/bench"))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
-        idle(directory)
-        hits(directory, options)
+    if options.quick:
+        options.rounds, options.seconds, options.bodies, options.connections = 3, 1, [200], [64]
+    options.out.mkdir(parents=True, exist_ok=True)
+    quiet = {} if options.quick else idle()
+    figures, skipped = measure_all(options)
+    text = table(figures, skipped, options)
+    if quiet:
+        text += "\nidle: " + ", ".join(f"{name} {value:.1f}" for name, value in quiet.items()) + "\n"
+    (options.out / "table.md").write_text(text)
+    flat = [{"arrangement": a, "body": b, "connections": c, "server": name, "rounds": rounds} for (a, b, c), of in figures.items() for name, rounds in of.items()]
+    (options.out / "figures.json").write_text(json.dumps({"idle": quiet, "left_out": skipped, "figures": flat}, indent=1))
+    plot(figures, options.out / "cpu.svg")
+    print(text)
 
 
 if __name__ == "__main__":

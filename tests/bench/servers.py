@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import time
@@ -31,9 +32,18 @@ def wait_for_port(port, within=10):
 
 
 class Server:
-    """A process pinned to one core. `path` is what the load generator asks for."""
+    """A process, with its children, pinned to one core. `path` is what the load generator asks for, with `headers`."""
     name = "?"
     path = "/"
+
+    @classmethod
+    def missing(cls):
+        """Why it cannot run here; empty: it can."""
+        return ""
+
+    @property
+    def headers(self):
+        return []
 
     def __init__(self, directory, core, body_bytes):
         self.directory, self.core, self.body_bytes = pathlib.Path(directory), core, body_bytes
@@ -44,7 +54,7 @@ class Server:
         raise NotImplementedError
 
     def start(self):
-        with open(self.directory / f"{self.name}.log", "ab") as log:
+        with open(self.directory / f"{self.name.replace(' ', '-')}.log", "ab") as log:
             self.process = subprocess.Popen(["taskset", "-c", str(self.core), *self.command()], stdout=log, stderr=log, cwd=self.directory)
         wait_for_port(self.port)
         self.fill()
@@ -56,6 +66,16 @@ class Server:
     def stop(self):
         self.process.terminate()
         self.process.wait(timeout=15)
+
+    def get(self, path):
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{self.name}: GET {path} answered {answer.status}")
+        connection.close()
+        return answer
 
     @property
     def pid(self):
@@ -84,16 +104,26 @@ class Redis(Server):
         return ["redis-server", "--port", str(self.port), "--bind", HOST, "--unixsocket", str(self.socket_path),
                 "--save", "", "--appendonly", "no", "--daemonize", "no"]
 
+    def set(self, key, value):
+        words = [b"SET", key.encode(), value.encode()]
+        with socket.create_connection((HOST, self.port)) as wire:
+            wire.sendall(b"*3\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+            wire.recv(64)
+
 
 class Asidecar(Server):
     path = "/v1/keys/s:1"
 
+    @property
+    def admin_socket(self):
+        return self.directory / f"{self.name.replace(' ', '-')}.admin.sock"
+
     def configuration(self):
-        return {"listen": {"data": [f"{HOST}:{self.port}"], "admin": f"unix:{self.directory}/{self.name}.admin.sock"},
+        return {"listen": {"data": [f"{HOST}:{self.port}"], "admin": f"unix:{self.admin_socket}"},
                 "threads": 1, "routes": [{"name": "s", "key": "s:{id}", "put": True}], "log": {"level": "warn"}}
 
     def command(self):
-        file = self.directory / f"{self.name}.yaml"
+        file = self.directory / f"{self.name.replace(' ', '-')}.yaml"
         file.write_text(json.dumps(self.configuration(), indent=1))
         return [ASIDECAR, "serve", "-c", str(file)]
 
@@ -109,7 +139,7 @@ class Asidecar(Server):
 
 class AsidecarRedis(Asidecar):
     """Every request checks Redis."""
-    name = "asidecar-redis-tcp"
+    name = "asidecar redis tcp"
 
     def __init__(self, directory, core, body_bytes, redis):
         super().__init__(directory, core, body_bytes)
@@ -120,14 +150,51 @@ class AsidecarRedis(Asidecar):
 
 
 class AsidecarRedisUnix(AsidecarRedis):
-    name = "asidecar-redis-unix"
+    name = "asidecar redis unix"
 
     def configuration(self):
         return {**super().configuration(), "store": {"redis": f"redis+unix://{self.redis.socket_path}?db=0"}}
 
 
 class AsidecarMemory(Asidecar):
-    name = "asidecar-l1"
+    name = "asidecar L1"
 
     def configuration(self):
         return {**super().configuration(), "l1": {"size": "64MiB"}}
+
+
+class AsidecarNotModified(AsidecarMemory):
+    """The client has it already: 304."""
+    name = "asidecar 304"
+
+    def fill(self):
+        super().fill()
+        self.etag = self.get(self.path).headers["ETag"]
+
+    @property
+    def headers(self):
+        return [f"If-None-Match: {self.etag}"]
+
+
+class AsidecarStale(Asidecar):
+    """Hits of a stale value while its refresh hangs."""
+    name = "asidecar stale"
+
+    def __init__(self, directory, core, body_bytes, origin):
+        super().__init__(directory, core, body_bytes)
+        self.origin = origin
+
+    def configuration(self):
+        return {**super().configuration(), "l1": {"size": "64MiB", "ttl": "1h"}, "origins": {"web": {"http": f"http://{HOST}:{self.origin.port}"}},
+                "routes": [{"name": "s", "key": "s:{id}", "origin": "web", "load": "GET /s/{id}", "cache_control": "ignore", "ttl": "1s",
+                            "stale_while_revalidate": "1h", "timeout": "1h"}]}
+
+    def fill(self):
+        self.get(self.path)
+        time.sleep(1.2)
+        os.kill(self.origin.pid, signal.SIGSTOP)
+        self.get(self.path)
+
+    def stop(self):
+        os.kill(self.origin.pid, signal.SIGCONT)
+        super().stop()

@@ -6,7 +6,7 @@ seconds=${1:-600}
 . deploy/packages.sh
 install_packages "${build_packages[@]}" clang-19 libclang-rt-19-dev
 cmake --preset fuzz >/dev/null
-targets=(http_head resp record template config)
+targets=(http_head known_heads resp record template config)
 cmake --build --preset fuzz --target "${targets[@]/%/_fuzz}"
 run() {
   mkdir -p "build/fuzz/corpus/$1"

@@ -179,7 +179,7 @@ def test_another_instance_takes_over_from_one_that_is_killed(start_daemon, redis
     assert put(one, "item:a", 2).status == 202
     one.kill()
     assert put(two, "item:a", 3).status == 202
-    eventually(lambda: postgres.run(f"SELECT n FROM {table} WHERE id = 'a'") == [(3,)], within=14)
+    eventually(lambda: postgres.run(f"SELECT n FROM {table} WHERE id = 'a'") == [(3,)], within=18)
 
 
 def test_no_acknowledged_write_is_lost_when_daemons_are_killed(start_daemon, redis, prefix, postgres, table):

@@ -62,12 +62,11 @@ class model_journal final : public engine::write_journal {
     co_return out;
   }
 
-  task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most) override {
+  task<std::optional<std::vector<journaled_write>>> oldest(std::size_t most, std::string after) override {
     const bool there = co_await connection_->go();
     if (!there) co_return std::nullopt;
     std::vector<journaled_write> out;
-    for (const auto& [id, w] : data_.entries)
-      if (out.size() < most) out.push_back(w);
+    for (auto at = data_.entries.upper_bound(after.empty() ? 0 : std::stoull(after)); at != data_.entries.end() && out.size() < most; ++at) out.push_back(at->second);
     const bool back = co_await connection_->come_back();
     if (!back) co_return std::nullopt;
     co_return out;
@@ -82,11 +81,11 @@ class model_journal final : public engine::write_journal {
     co_return n;
   }
 
-  task<std::string> risk() override { co_return std::string(); }
+  task<std::optional<std::string>> risk() override { co_return std::string(); }
 
   engine::lease& turn() override { return lease_; }
 
-  task<answer> done(std::string_view token, std::string_view id) override { return settle(std::string(token), std::stoull(std::string(id)), std::string()); }
+  task<answer> done(std::string_view token, const journaled_write& w) override { return settle(std::string(token), std::stoull(w.id), std::string()); }
   task<answer> bury(std::string_view token, const journaled_write& w, std::string_view reason) override {
     return settle(std::string(token), std::stoull(w.id), std::string(reason));
   }

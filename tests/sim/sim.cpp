@@ -44,10 +44,12 @@ struct node {
   engine::write_behind_stats behind_stats;
   quiet log;
   std::shared_ptr<engine::cache> cache;
+  std::shared_ptr<engine::writes_in_doubt> doubts;
   std::shared_ptr<engine::write_behind> behind;
   std::shared_ptr<engine::warmup> warm;
 
   void stop() {
+    doubts->stop();
     if (behind) behind->stop();
     if (warm) warm->stop();
   }
@@ -143,6 +145,8 @@ class simulation {
     times.own_fills_are_heard = true;
     times.longest_write = model_origin::longest_write;
     n->cache = std::make_shared<engine::cache>(*n->worker, *n->shared, make_model_store(redis_, n->connection, *n->worker, n->ears, lock_ttl), times, n->log);
+    n->doubts = std::make_shared<engine::writes_in_doubt>(*n->worker, [n = n.get()] { return n->cache; }, n->log);
+    n->cache->use_doubts(n->doubts);
     auto key = core::key_template::parse("k:{n}");
     engine::route r{"r", boost::variant2::get<0>(key)};
     r.rules = rules_;

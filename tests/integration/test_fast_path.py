@@ -1,0 +1,169 @@
+"""Requests that differ from earlier ones in their key alone go a shorter way; nothing else about them is different."""
+import threading
+import time
+
+import pytest
+
+from harness.upstream import Reply
+from harness.wire import eventually, get_text
+
+TIERS = {"L1": {"l1": {"size": "8MiB"}}, "L2": {"store": True}, "both": {"l1": {"size": "8MiB"}, "store": True}}
+
+
+def config(upstream, redis, prefix, tiers, **more):
+    parts = dict(TIERS[tiers])
+    if "store" in parts:
+        parts["store"] = {"redis": redis.url, "prefix": prefix, "timeout": "500ms"}
+    return {**parts, "threads": 1, "origins": {"web": {"http": upstream.url, "breaker": {"failures": 1000}}},
+            "routes": [{"name": "thing", "key": "thing:{id}", "origin": "web", "load": "GET /things/{id}", "cache_control": "ignore", "ttl": "100s", **more},
+                       {"name": "session", "key": "session:{id}", "put": True}]}
+
+
+def known(wire, key="thing:1", *lines):
+    """After this, requests with such a head are known."""
+    for _ in range(4):
+        answer = wire.ask(get_text(key, *lines))
+    return answer
+
+
+@pytest.mark.parametrize("tiers", TIERS)
+@pytest.mark.parametrize("body", [b"", b"small", b"x" * 20_000, b"y" * 300_000], ids=len)
+def test_a_known_request_is_answered_like_any_other(start_daemon, upstream, redis, prefix, tiers, body):
+    daemon = start_daemon(**config(upstream, redis, prefix, tiers))
+    upstream.on("/things/1", Reply(body, headers={"Content-Type": "text/x", "Content-Encoding": "zz"}))
+    with daemon.wire() as wire:
+        fast = known(wire)
+        general = wire.ask(get_text("thing:1", "Cache-Control: max-age=1000"))
+        for answer in (fast, general):
+            assert (answer.status, answer.body) == (200, body)
+            assert answer.cache.hit and answer.cache.detail in (["L2"] if tiers == "L2" else ["L1"])
+        assert list(fast.headers) == list(general.headers)
+        same = ("content-type", "content-encoding", "etag", "content-length")
+        assert [fast.headers[n] for n in same] == [general.headers[n] for n in same]
+        etag = fast.headers["etag"]
+        for condition, status in ((etag, 304), (f'"other", {etag}', 304), ("*", 304), ('"other"', 200)):
+            answer = known(wire, "thing:1", f"If-None-Match: {condition}")
+            assert (answer.status, answer.headers["etag"]) == (status, etag)
+            assert answer.body == (body if status == 200 else b"")
+        assert wire.ask(get_text("thing:1").replace("GET", "HEAD"), head_only=True).headers["content-length"] == str(len(body))
+
+
+@pytest.mark.parametrize("tiers", TIERS)
+def test_what_is_not_a_fresh_hit_goes_the_long_way(start_daemon, upstream, redis, prefix, tiers):
+    daemon = start_daemon(**config(upstream, redis, prefix, tiers, ttl="1s", stale_while_revalidate="100s", negative_ttl="10s"))
+    for n in range(1, 4):
+        upstream.on(f"/things/{n}", Reply("1"), Reply("2"))
+    upstream.on("/things/none", Reply(status=404))
+    with daemon.wire() as wire:
+        known(wire)
+        miss = wire.ask(get_text("thing:2"))
+        assert miss.body == b"1" and miss.cache.fwd == "uri-miss" and miss.cache.stored
+        assert wire.ask(get_text("thing:2")).cache.hit
+        for _ in range(3):
+            assert wire.ask(get_text("thing:none")).slug == "no-record"
+        assert wire.ask(get_text("other:1")).slug == "no-route"
+        assert wire.ask(get_text("session:1")).slug == "no-record"
+        assert wire.ask(get_text("thing:%32")).cache.hit
+        time.sleep(1.1)
+        stale = wire.ask(get_text("thing:2"))
+        assert stale.body == b"1" and stale.cache.hit and stale.cache.ttl <= 0
+        eventually(lambda: wire.ask(get_text("thing:2")).body == b"2")
+        assert daemon.key("DELETE", "thing:3").status == 204
+        assert wire.ask(get_text("thing:3")).cache.fwd == "uri-miss"
+
+
+@pytest.mark.parametrize("tiers", TIERS)
+def test_an_invalidation_is_seen_by_the_next_known_request(start_daemon, upstream, redis, prefix, tiers):
+    daemon = start_daemon(**config(upstream, redis, prefix, tiers))
+    upstream.on("/things/1", *[Reply(str(n)) for n in range(200)])
+    with daemon.wire() as wire:
+        last = int(known(wire).body)
+        for _ in range(100):
+            assert daemon.key("DELETE", "thing:1").status == 204
+            now = int(wire.ask(get_text("thing:1")).body)
+            assert now > last
+            last = now
+
+
+@pytest.mark.parametrize("tiers", ["L1", "L2"])
+def test_many_pipelined_requests_are_answered_in_order(start_daemon, redis, upstream, prefix, tiers):
+    daemon = start_daemon(**config(upstream, redis, prefix, tiers))
+    for n in range(10):
+        assert daemon.key("PUT", f"session:{n}", str(n).encode() * 100).status == 204
+    with daemon.wire() as wire:
+        known(wire, "session:0")
+        order = [n * 7 % 11 for n in range(5000)]
+        sender = threading.Thread(target=wire.send, args=("".join(get_text(f"session:{n}") for n in order),))
+        sender.start()  # the daemon reads no more while the client does not
+        for n in order:
+            answer = wire.read()
+            assert answer.status == (404 if n == 10 else 200)
+            if n != 10:
+                assert answer.body == str(n).encode() * 100
+        sender.join()
+
+
+def test_redis_that_goes_away_under_known_requests(start_daemon, upstream, own_redis, prefix):
+    daemon = start_daemon(**config(upstream, own_redis, prefix, "L2"))
+    upstream.on("/things/1", *[Reply(str(n)) for n in range(100)])
+    with daemon.wire() as wire, daemon.wire() as gone:
+        known(wire)
+        own_redis.stall()
+        gone.send(get_text("thing:1"))
+        gone.close()  # a client that goes while Redis is asked
+        answer = wire.ask(get_text("thing:1"))
+        assert answer.status == 200 and answer.cache.detail == "redis-down"
+        own_redis.go_on()
+        eventually(lambda: wire.ask(get_text("thing:1")).cache.detail == "L2")
+        own_redis.kill()
+        for _ in range(5):
+            answer = wire.ask(get_text("thing:1"))
+            assert answer.status == 200 and answer.cache.detail == "redis-down"
+        own_redis.start()
+        eventually(lambda: wire.ask(get_text("thing:1")).cache.detail == "L2")
+
+
+def test_a_damaged_record_is_a_miss_for_known_requests_too(start_daemon, upstream, redis, prefix):
+    daemon = start_daemon(**config(upstream, redis, prefix, "L2"))
+    upstream.on("/things/1", Reply("good"))
+    client = redis.client()
+    with daemon.wire() as wire:
+        known(wire)
+        record = client("GET", f"{prefix}thing:1")
+        for damaged in (record[:-1], record + b"x", b"", b"foreign", record[:10] + b"\xff" + record[11:]):
+            client("SET", f"{prefix}thing:1", damaged)
+            answer = wire.ask(get_text("thing:1"))
+            assert (answer.body, answer.cache.fwd) == (b"good", "uri-miss")
+            assert wire.ask(get_text("thing:1")).cache.hit
+
+
+def test_a_drain_tells_known_clients_that_it_is_over(start_daemon, upstream, own_redis, prefix):
+    import signal
+    daemon = start_daemon(**config(upstream, own_redis, prefix, "L2"))
+    upstream.on("/things/1", Reply("1"))
+    with daemon.wire() as wire:
+        known(wire)
+        own_redis.stall()
+        wire.send(get_text("thing:1"))
+        time.sleep(0.05)
+        daemon.signal(signal.SIGTERM)
+        time.sleep(0.05)
+        own_redis.go_on()
+        answer = wire.read()
+        assert answer.status == 200 and answer.headers["connection"] == "close"
+        assert wire.is_closed()
+
+
+def test_who_may_ask_is_asked_again_after_a_reload(start_daemon, upstream, redis, prefix):
+    import signal
+    parts = config(upstream, redis, prefix, "L1")
+    daemon = start_daemon(**parts, listen={"token": "abcdefgh"})
+    upstream.on("/things/1", Reply("1"))
+    with daemon.wire() as wire:
+        assert known(wire, "thing:1", "Authorization: Bearer abcdefgh").cache.hit
+        assert wire.ask(get_text("thing:1", "Authorization: Bearer abcdefgi")).slug == "unauthorized"
+        assert wire.ask(get_text("thing:1")).slug == "unauthorized"
+        assert known(wire, "thing:1", "Authorization: Bearer abcdefgh").cache.hit
+        daemon.write_config(**parts, listen={**daemon._listen, "token": "another1"})
+        daemon.signal(signal.SIGHUP)
+        eventually(lambda: wire.ask(get_text("thing:1", "Authorization: Bearer abcdefgh")).status == 401)
