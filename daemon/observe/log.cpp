@@ -9,7 +9,7 @@
 namespace asidecar::observe {
 namespace {
 
-constexpr std::size_t lines_max = 8192;
+constexpr std::size_t lines_max = 1024;  // waiting to be written; each has its place in memory from the start
 constexpr std::size_t field_bytes_max = 300;
 
 spdlog::level::level_enum level_of(engine::severity s) {

@@ -34,7 +34,7 @@ class Nginx(Peer):
         raise NotImplementedError
 
     def command(self):
-        home = self.directory / self.name
+        home = self.directory / self.slug
         home.mkdir(exist_ok=True)
         modules = "".join(f"load_module {m};\n" for m in NGINX_MODULES)
         temporary = "".join(f"{kind}_temp_path {home}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))

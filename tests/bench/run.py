@@ -30,6 +30,13 @@ class Run:
     def __init__(self, directory, body, only):
         directory.mkdir()
         self.stack, self.servers, self.skipped = [], [], {}
+        try:
+            self.start(directory, body, only)
+        except Exception:
+            self.stop()
+            raise
+
+    def start(self, directory, body, only):
         self.redis = self.up(servers.Redis(directory, 1, 0))
         self.floor = self.up(servers.Floor(directory, 0, body))
         hanging = self.up(self.named(servers.Floor(directory, 0, body), "origin that hangs"))
@@ -62,6 +69,8 @@ class Run:
                 server.stop()
             except (OSError, subprocess.TimeoutExpired):
                 server.process.kill()
+            except AttributeError:
+                pass  # did not even begin
 
 
 def measure_all(options):

@@ -54,11 +54,22 @@ class Server:
         raise NotImplementedError
 
     def start(self):
-        with open(self.directory / f"{self.name.replace(' ', '-')}.log", "ab") as log:
+        with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(["taskset", "-c", str(self.core), *self.command()], stdout=log, stderr=log, cwd=self.directory)
-        wait_for_port(self.port)
-        self.fill()
+        try:
+            wait_for_port(self.port)
+            self.fill()
+        except Exception as problem:
+            raise RuntimeError(f"{self.name} does not start: {problem}\n{self.log_file.read_text()[-2000:]}") from problem
         return self
+
+    @property
+    def slug(self):
+        return self.name.replace(" ", "-")
+
+    @property
+    def log_file(self):
+        return self.directory / f"{self.slug}.log"
 
     def fill(self):
         """Puts into the cache what will be asked for."""
@@ -116,14 +127,14 @@ class Asidecar(Server):
 
     @property
     def admin_socket(self):
-        return self.directory / f"{self.name.replace(' ', '-')}.admin.sock"
+        return self.directory / f"{self.slug}.admin.sock"
 
     def configuration(self):
         return {"listen": {"data": [f"{HOST}:{self.port}"], "admin": f"unix:{self.admin_socket}"},
                 "threads": 1, "routes": [{"name": "s", "key": "s:{id}", "put": True}], "log": {"level": "warn"}}
 
     def command(self):
-        file = self.directory / f"{self.name.replace(' ', '-')}.yaml"
+        file = self.directory / f"{self.slug}.yaml"
         file.write_text(json.dumps(self.configuration(), indent=1))
         return [ASIDECAR, "serve", "-c", str(file)]
 
@@ -160,7 +171,7 @@ class AsidecarMemory(Asidecar):
     name = "asidecar L1"
 
     def configuration(self):
-        return {**super().configuration(), "l1": {"size": "64MiB"}}
+        return {**super().configuration(), "l1": {"size": "64MiB", "ttl": "1h"}}
 
 
 class AsidecarNotModified(AsidecarMemory):
