@@ -1,5 +1,6 @@
 #include "daemon/app/daemon.hpp"
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -27,6 +28,8 @@ using runtime::task;
 constexpr std::chrono::seconds drain_time{10};
 constexpr std::chrono::milliseconds first_connect_max{100};  // of start-up, for Redis
 constexpr std::uint32_t admin_connections_max = 128;
+constexpr std::chrono::seconds memory_looked_at_every{10};
+constexpr std::size_t free_memory_kept = std::size_t(16) << 20;
 
 // What the process may open from now on.
 rlim_t raise_descriptor_limit() {
@@ -45,6 +48,7 @@ struct lane {
   std::unique_ptr<http::data_api> api;
   std::unique_ptr<http::server> server;
   std::shared_ptr<engine::writes_in_doubt> doubts;
+  std::unique_ptr<runtime::alarm> stop_bell = worker.time->make_alarm();
   bool stopping = false;
 
   void use(const service& s) {
@@ -75,6 +79,7 @@ class daemon {
   task<http::answer> run_warmup(std::string name);
   task<void> switch_lane(lane& l, std::shared_ptr<generation> g);
   task<void> stop_lane(lane& l);
+  task<void> give_memory_back(lane& l);
 
   std::string path_;
   std::unique_ptr<observe::event_log> log_;
@@ -219,10 +224,22 @@ task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
   if (l.stopping) co_return;
   serve(l, std::move(*s), true);
   l.server->start();
-  if (l.worker.index == 0) behind_->start();
+  if (l.worker.index == 0) {
+    behind_->start();
+    l.worker.tasks.spawn(give_memory_back(l));
+  }
   if (++started_ < lanes_.size()) co_return;
   log_->event(severity::info, "ready", {{"data", g->settings.listen.data.front()}, {"admin", g->settings.listen.admin}});
   if (admin_server_) asio::post(lanes_.front()->worker.executor(), [this] { admin_server_->start(); });
+}
+
+// What a burst has left free in the heap goes back to the system, which malloc does by itself only at the heap's end.
+task<void> daemon::give_memory_back(lane& l) {
+  while (!l.stopping) {
+    co_await l.stop_bell->wait_until(l.worker.time->now() + memory_looked_at_every);
+    const auto heap = mallinfo2();
+    if (heap.fordblks > free_memory_kept && heap.fordblks > heap.uordblks / 4) malloc_trim(free_memory_kept / 4);
+  }
 }
 
 // Its outcome as an answer of the admin API.
@@ -308,6 +325,7 @@ task<void> daemon::stop_lane(lane& l) {
     co_await admin_server_->drained(std::min(deadline, l.worker.time->now() + std::chrono::seconds(1)));
   }
   l.doubts->stop();
+  l.stop_bell->ring();
   l.api->serve_with(nullptr);
   if (backplane_ && first) backplane_->stop();
   const bool all_ended = co_await l.worker.tasks.join(*l.worker.time, deadline);

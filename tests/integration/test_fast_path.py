@@ -152,6 +152,7 @@ def test_a_drain_tells_known_clients_that_it_is_over(start_daemon, upstream, own
         answer = wire.read()
         assert answer.status == 200 and answer.headers["connection"] == "close"
         assert wire.is_closed()
+    assert daemon.wait() == 0
 
 
 def test_who_may_ask_is_asked_again_after_a_reload(start_daemon, upstream, redis, prefix):

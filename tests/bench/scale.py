@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""How cost grows with work, and what hostile clients cost the others.
+
+    tests/bench/scale.py [--seconds N] [--rounds N] [keys] [connections] [threads] [hostile]
+
+keys: hits in L1 over 10^3 to 10^6 distinct keys; connections: 1 to 8,000; threads: one and two, on two cores; hostile: slow senders, clients that
+pipeline and do not read, idle connections. Server and wrk share core 0, except for `threads`.
+"""
+import argparse
+import contextlib
+import pathlib
+import resource
+import socket
+import statistics
+import tempfile
+import threading
+import time
+
+import measure
+import servers
+
+SCRIPT = """
+local n, count = {seed}, {count}
+request = function()
+  n = (n + 7919) % count
+  return "GET {path}" .. n .. " HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
+end
+"""
+
+
+class Filled(servers.AsidecarMemory):
+    """Holds `count` values of 200 B in L1."""
+    name = "asidecar filled"
+
+    def __init__(self, directory, core, count, threads=1):
+        super().__init__(directory, core, 200)
+        self.count, self.threads = count, threads
+
+    def configuration(self):
+        return {**super().configuration(), "threads": self.threads, "l1": {"size": "2GiB", "ttl": "7d"}, "defaults": {"ttl": "7d"}}
+
+    def fill(self):
+        self.empty_mib = measure.resident_mib(self.pid)
+        with socket.create_connection((servers.HOST, self.port)) as wire:
+            reader = threading.Thread(target=self.read_all, args=(wire,))
+            reader.start()
+            body = b"x" * self.body_bytes
+            for first in range(0, self.count, 500):
+                wire.sendall(b"".join(b"PUT /v1/keys/s:%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (n, len(body), body)
+                                      for n in range(first, min(first + 500, self.count))))
+            reader.join()
+
+    def read_all(self, wire):
+        left = self.count
+        tail = b""
+        while left > 0:
+            data = tail + wire.recv(1 << 18)
+            left -= data.count(b"\r\n\r\n")
+            tail = b"" if data.endswith(b"\r\n\r\n") else data[-3:]  # an end may be cut
+
+
+def script(directory, path, count):
+    file = pathlib.Path(directory) / f"keys-{count}{path.count('/')}.lua"
+    file.write_text(SCRIPT.format(seed=1, count=count, path=path))
+    return file
+
+
+def medians(server, options, connections, core=0, lua=None):
+    return measure.medians([measure.load(server, connections, options.seconds, core, lua) for _ in range(options.rounds)])
+
+
+def keys(directory, options):
+    print("| distinct keys | CPU µs/request | floor, same keys | × floor | bytes of memory per entry beyond key and value |\n|---|---|---|---|---|")
+    floor = servers.Floor(directory, 0, 200).start()
+    for count in (1_000, 10_000, 100_000, 1_000_000):
+        server = Filled(directory, 0, count).start()
+        try:
+            lua, floor_lua = script(directory, "/v1/keys/s:", count), script(directory, "/s:", count)
+            mine, its = [], []
+            for _ in range(options.rounds):
+                its.append(measure.load(floor, 64, options.seconds, 0, floor_lua)["cpu_us"])
+                mine.append(measure.load(server, 64, options.seconds, 0, lua)["cpu_us"])
+            beyond = (measure.resident_mib(server.pid) - server.empty_mib) * 2**20 / count - 200 - len(f"s:{count}")
+            ratio = statistics.median(a / b for a, b in zip(mine, its))
+            print(f"| {count} | {statistics.median(mine):.2f} | {statistics.median(its):.2f} | {ratio:.2f} | {beyond:.0f} |", flush=True)
+        finally:
+            server.stop()
+    floor.stop()
+
+
+def connections(directory, options):
+    print("| connections | CPU µs/request | floor | × floor |\n|---|---|---|---|")
+    floor = servers.Floor(directory, 0, 200).start()
+    server = Filled(directory, 0, 1).start()
+    try:
+        server.path = "/v1/keys/s:0"
+        for count in (1, 8, 64, 512, 2000, 8000):
+            its, mine = medians(floor, options, count), medians(server, options, count)
+            print(f"| {count} | {mine['cpu_us']:.2f} | {its['cpu_us']:.2f} | {mine['cpu_us'] / its['cpu_us']:.2f} |", flush=True)
+    finally:
+        server.stop()
+        floor.stop()
+
+
+def threads(directory, options):
+    print("| threads | CPU µs/request | requests/s |\n|---|---|---|")
+    for count in (1, 2):
+        server = Filled(directory, "0,1", 1000, threads=count).start()
+        try:
+            f = medians(server, options, 64, "0,1", script(directory, "/v1/keys/s:", 1000))
+            print(f"| {count} | {f['cpu_us']:.2f} | {f['requests_per_s']:.0f} |", flush=True)
+        finally:
+            server.stop()
+
+
+@contextlib.contextmanager
+def idle(server):
+    held = measure.idle_connections(servers.HOST, server.port, 8000)
+    yield
+    for wire in held:
+        wire.close()
+
+
+@contextlib.contextmanager
+def slow_senders(server):
+    stop = threading.Event()
+    head = b"GET /v1/keys/s:0 HTTP/1.1\r\nHost: localhost\r\nX-Filler: " + b"a" * 1000
+    wires = [socket.create_connection((servers.HOST, server.port)) for _ in range(200)]
+
+    def trickle():
+        for n in range(len(head)):
+            for wire in wires:
+                with contextlib.suppress(OSError):
+                    wire.send(head[n:n + 1])
+            if stop.wait(1):
+                return
+
+    sender = threading.Thread(target=trickle)
+    sender.start()
+    yield
+    stop.set()
+    sender.join()
+    for wire in wires:
+        wire.close()
+
+
+@contextlib.contextmanager
+def readless(server):
+    wires = []
+    for _ in range(50):
+        wire = socket.create_connection((servers.HOST, server.port))
+        wire.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(10_000):
+                wire.send(b"GET /v1/keys/s:0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wires.append(wire)
+    yield
+    for wire in wires:
+        wire.close()
+
+
+def hostile(directory, options):
+    print("| beside | requests/s | of alone | memory MiB |\n|---|---|---|---|")
+    server = Filled(directory, 0, 1).start()
+    server.path = "/v1/keys/s:0"
+    try:
+        for name, guests in (("8,000 idle connections", idle), ("200 clients that send a byte a second", slow_senders),
+                             ("50 clients that pipeline 10,000 requests and do not read", readless)):
+            alone = medians(server, options, 64)["requests_per_s"]
+            with guests(server):
+                time.sleep(1)
+                beside = medians(server, options, 64)["requests_per_s"]
+                memory = measure.resident_mib(server.pid)
+            print(f"| {name} | {beside:.0f} | {beside / alone:.2f} | {memory:.1f} |", flush=True)
+            time.sleep(1)
+    finally:
+        server.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("what", nargs="*", default=["keys", "connections", "threads", "hostile"])
+    options = parser.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for what in options.what:
+        with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
+            print(f"\n{what} ({options.rounds} rounds of {options.seconds} s)\n")
+            {"keys": keys, "connections": connections, "threads": threads, "hostile": hostile}[what](pathlib.Path(directory), options)
+
+
+if __name__ == "__main__":
+    main()
