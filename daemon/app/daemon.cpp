@@ -324,6 +324,9 @@ task<void> daemon::stop_lane(lane& l) {
     admin_server_->drain();
     co_await admin_server_->drained(std::min(deadline, l.worker.time->now() + std::chrono::seconds(1)));
   }
+  // Whoever is left could not be served any more.
+  l.server->abandon();
+  if (first && admin_server_) admin_server_->abandon();
   l.doubts->stop();
   l.stop_bell->ring();
   l.api->serve_with(nullptr);

@@ -9,7 +9,7 @@ namespace {
 
 using core::milliseconds;
 
-constexpr std::size_t entries_most = 64;     // of one look at the journal
+constexpr std::size_t page_most = 64;        // entries
 constexpr std::size_t paused_max = 4096;     // keys; with more, nothing behind them is looked for
 constexpr std::size_t keys_at_once = 16;
 constexpr milliseconds look_every{1000};     // for entries of other instances, and for a lease that has become free
@@ -30,46 +30,59 @@ struct write_behind::round {
   std::vector<std::vector<journaled_write>> chains;  // one per key, in order
   std::size_t next = 0;
   std::size_t running = 0;
-  outcome so_far;
+  std::size_t settled = 0;
+  bool cut_short = false;
   std::unique_ptr<runtime::alarm> done;
   std::unique_ptr<runtime::alarm> stop_keeping;
 };
 
 write_behind::write_behind(runtime::worker& home, std::function<std::shared_ptr<cache>()> current, write_behind_stats& stats, event_sink& events)
-    : home_(home), current_(std::move(current)), stats_(stats), events_(events), bell_(home.time->make_alarm()), stop_bell_(home.time->make_alarm()) {}
+    : home_(home), current_(std::move(current)), stats_(stats), events_(events), bell_(home.time->make_alarm()) {}
 
 void write_behind::start() { home_.tasks.spawn(live(shared_from_this())); }
 
 void write_behind::stop() {
   stopped_ = true;
   bell_->ring();
-  stop_bell_->ring();
 }
 
 void write_behind::wake() {
   asio::post(home_.executor(), [self = shared_from_this()] { self->bell_->ring(); });
 }
 
-task<void> write_behind::sleep(milliseconds longest) {
-  if (!stopped_) co_await bell_->wait_until(home_.time->now() + longest);
+task<void> write_behind::sleep_until(runtime::steady_time when) {
+  if (!stopped_) co_await bell_->wait_until(when);
 }
 
-// While all that was seen must wait. News of further entries does not cut it short: they would all be read again each time.
-task<void> write_behind::rest() {
-  const auto now = home_.time->now();
-  auto until = now + look_every;
-  for (const auto& [key, p] : paused_) until = std::min(until, p.until);
-  if (!stopped_) co_await stop_bell_->wait_until(std::max(until, now + look_again));
+void write_behind::begin_pass() {
+  cursor_.clear();
+  passed_ = false;
+  for (auto& [key, p] : paused_) p.met = false;
+}
+
+// `whole`: up to the end of the journal.
+void write_behind::end_pass(bool whole) {
+  passed_ = true;
+  passed_at_ = home_.time->now();
+  const auto gone = whole ? std::erase_if(paused_, [](const auto& p) { return !p.second.met; }) : 0;
+  if (gone > 0) begin_pass();  // what of their keys was left alone comes before what is appended now
+}
+
+// When some key may go on. Not at once again: a pass reads the whole journal.
+runtime::steady_time write_behind::next_pass() const {
+  auto first = passed_at_ + look_every;
+  for (const auto& [key, p] : paused_) first = std::min(first, p.until);
+  return std::max(first, passed_at_ + (paused_.size() > page_most ? look_every : look_again));
 }
 
 task<void> write_behind::live([[maybe_unused]] std::shared_ptr<write_behind> self) {
   std::shared_ptr<cache> c;
-  auto wanted = entries_most;
+  auto wanted = page_most;
   while (!stopped_) {
     c = current_();
     auto* const journal = c ? c->journal() : nullptr;
     if (journal == nullptr) {
-      co_await sleep(no_journal);
+      co_await sleep_until(home_.time->now() + no_journal);
       continue;
     }
     const auto pending = co_await journal->length();
@@ -80,26 +93,31 @@ task<void> write_behind::live([[maybe_unused]] std::shared_ptr<write_behind> sel
     if (pending.value_or(0) > 0) mine = co_await hold_lease(*journal, lease_of(*c));
     if (!mine) {
       // Empty, or surely somebody else's since the lease ran out, when all of ours was over.
-      if (pending.value_or(1) == 0 || token_.empty()) paused_.clear(), cursor_.clear();
-      co_await sleep(look_every);
+      if (pending.value_or(1) == 0 || token_.empty()) {
+        paused_.clear();
+        begin_pass();
+      }
+      co_await sleep_until(home_.time->now() + look_every);
       continue;
     }
-    const bool from_start = cursor_.empty() || some_may_go_on();
-    std::string after;
-    if (!from_start) after = cursor_;
-    auto entries = co_await journal->oldest(wanted, after);
+    if (passed_ && home_.time->now() >= next_pass()) begin_pass();
+    auto entries = co_await journal->oldest(wanted, cursor_);
     if (!entries) {  // perhaps more than one reply can hold
       wanted = std::max<std::size_t>(1, wanted / 4);
-      co_await rest();
+      co_await sleep_until(home_.time->now() + look_again);
       continue;
     }
-    const bool more = entries->size() == wanted;
-    const auto last = entries->empty() ? std::string() : entries->back().id;
-    wanted = std::min(entries_most, wanted * 2);
-    const auto done = co_await apply_all(c, std::move(*entries), from_start);
-    const bool look_behind = done.tried == 0 && more && paused_.size() < paused_max;
-    cursor_ = look_behind ? last : std::string();
-    if (done.settled == 0 && !look_behind) co_await rest();
+    const bool end = entries->size() < wanted;
+    if (!entries->empty()) cursor_ = entries->back().id;
+    wanted = std::min(page_most, wanted * 2);
+    const auto done = co_await apply_page(c, std::move(*entries));
+    if (done.cut_short) {  // what was left out must come before what is behind it
+      begin_pass();
+      co_await sleep_until(home_.time->now() + look_again);
+    } else if (end || paused_.size() >= paused_max) {
+      if (!passed_) end_pass(end);
+      if (done.settled == 0) co_await sleep_until(next_pass());
+    }
   }
   // In doubt the lease runs out by itself, so that nobody overtakes what the origin is still at.
   const bool in_doubt = home_.time->now() < doubt_until_;
@@ -112,17 +130,6 @@ task<void> write_behind::tell_risk(write_journal& journal) {
   const auto risk = co_await journal.risk();
   risk_told_ = risk.has_value();
   if (risk && !risk->empty()) events_.event(severity::warn, "acknowledged writes of write-behind could get lost", {{"why", *risk}});
-}
-
-bool write_behind::some_may_go_on() const {
-  const auto now = home_.time->now();
-  return std::any_of(paused_.begin(), paused_.end(), [now](const auto& p) { return p.second.until <= now; });
-}
-
-// From the middle of the journal, keys that have an entry before it are left alone.
-bool write_behind::must_wait(const std::string& key, bool from_start) const {
-  const auto known = paused_.find(key);
-  return known != paused_.end() && (!from_start || known->second.until > home_.time->now());
 }
 
 task<bool> write_behind::hold_lease(write_journal& journal, milliseconds ttl) {
@@ -155,27 +162,34 @@ task<void> write_behind::keep_lease(std::shared_ptr<round> r) {
   }
 }
 
-task<write_behind::outcome> write_behind::apply_all(std::shared_ptr<cache> c, std::vector<journaled_write> entries, bool from_start) {
+// A key whose oldest entry waits is left alone, whatever stands behind it.
+task<write_behind::outcome> write_behind::apply_page(std::shared_ptr<cache> c, std::vector<journaled_write> entries) {
   const auto r = std::make_shared<round>();
   r->through = std::move(c);
   r->lease = lease_of(*r->through);
   r->done = home_.time->make_alarm();
   r->stop_keeping = home_.time->make_alarm();
+  const auto now = home_.time->now();
   std::map<std::string, std::size_t> chain_of;
   for (auto& e : entries) {
-    if (must_wait(e.key, from_start)) continue;
-    const auto [at, is_new] = chain_of.try_emplace(e.key, r->chains.size());
-    if (is_new) r->chains.emplace_back();
-    r->chains[at->second].push_back(std::move(e));
+    const auto known = paused_.find(e.key);
+    const bool first = known != paused_.end() && known->second.id == e.id;
+    if (first) known->second.met = true;
+    const bool may_begin = known == paused_.end() || (first && known->second.until <= now);
+    if (may_begin && chain_of.try_emplace(e.key, r->chains.size()).second) r->chains.emplace_back();
+    const auto chain = chain_of.find(e.key);
+    if (chain != chain_of.end()) r->chains[chain->second].push_back(std::move(e));
   }
   if (r->chains.empty()) co_return outcome();
-  r->so_far.tried = r->chains.size();
   home_.tasks.spawn(keep_lease(r));
   r->running = std::min(keys_at_once, r->chains.size());
   for (std::size_t i = r->running; i > 0; --i) home_.tasks.spawn(apply_in_turn(r));
   while (r->running > 0) co_await r->done->wait_until(runtime::steady_time::max());
   r->stop_keeping->ring();
-  co_return r->so_far;
+  outcome out;
+  out.settled = r->settled;
+  out.cut_short = r->cut_short;
+  co_return out;
 }
 
 task<void> write_behind::apply_in_turn(std::shared_ptr<round> r) {
@@ -184,7 +198,7 @@ task<void> write_behind::apply_in_turn(std::shared_ptr<round> r) {
     for (const auto& w : chain) {
       const bool settled = co_await apply(*r, w);
       if (!settled) break;  // the rest of this key must wait
-      ++r->so_far.settled;
+      ++r->settled;
     }
   }
   if (--r->running == 0) r->done->ring();
@@ -193,25 +207,38 @@ task<void> write_behind::apply_in_turn(std::shared_ptr<round> r) {
 // True when the entry has left the journal, and the next one of its key may follow.
 task<bool> write_behind::apply(round& r, const journaled_write& w) {
   // It must be over before somebody else may begin.
-  if (stopped_ || home_.time->now() + r.through->longest_write() >= valid_until_) co_return false;
+  if (stopped_ || home_.time->now() + r.through->longest_write() >= valid_until_) {
+    r.cut_short = true;
+    co_return false;
+  }
   auto& known = paused_[w.key];  // stays where it is: only this chain removes it
   if (known.id != w.id) known = {};
   known.id = w.id;
+  known.met = true;
   bool settled = false;
+  const auto over = home_.time->now() + r.through->longest_write();
+  bool may_go_on = false;
   if (known.failures >= failures_max) settled = co_await bury(r, w, known.why);
-  else settled = co_await attempt(r, w, known);
-  if (settled) paused_.erase(w.key);
-  co_return settled;
+  else settled = co_await attempt(r, w, known, may_go_on);
+  if (settled) {
+    paused_.erase(w.key);
+    co_return true;
+  }
+  if (may_go_on) doubt_until_ = std::max(doubt_until_, over);
+  const auto longest = std::min(retry_first * (1 << std::clamp(known.attempts - 1, 0, 6)), retry_most);
+  known.until = home_.time->now() + std::chrono::duration_cast<milliseconds>(longest * (0.5 + 0.5 * home_.random->unit()));
+  if (may_go_on) known.until = std::max(known.until, over);
+  co_return false;
 }
 
-task<bool> write_behind::attempt(round& r, const journaled_write& w, pause& known) {
+// `may_go_on`: the origin may still be at it.
+task<bool> write_behind::attempt(round& r, const journaled_write& w, pause& known, bool& may_go_on) {
   auto& journal = *r.through->journal();
-  const auto over = home_.time->now() + r.through->longest_write();
   const auto got = co_await r.through->apply(w, known.attempts > 0);
   using result = cache::applied::outcome;
   ++known.attempts;
   if (got.what == result::failed) ++known.failures;
-  if (got.may_go_on) doubt_until_ = std::max(doubt_until_, over);
+  may_go_on = got.may_go_on;
   known.why = got.why;
   bool settled = false;
   if (got.what == result::done) {
@@ -224,14 +251,7 @@ task<bool> write_behind::attempt(round& r, const journaled_write& w, pause& know
     stats_.retries.add();
     if (known.attempts == 1) events_.event(severity::warn, "a journaled write is tried again", {{"route", w.route}, {"key", w.key}, {"id", w.id}, {"why", got.why}});
   }
-  if (!settled) wait_for(known, got.may_go_on, over);
   co_return settled;
-}
-
-void write_behind::wait_for(pause& known, bool may_go_on, runtime::steady_time over) {
-  const auto longest = std::min(retry_first * (1 << std::clamp(known.attempts - 1, 0, 6)), retry_most);
-  known.until = home_.time->now() + std::chrono::duration_cast<milliseconds>(longest * (0.5 + 0.5 * home_.random->unit()));
-  if (may_go_on) known.until = std::max(known.until, over);
 }
 
 // To the dead letters. Its last attempt may have been applied late, so the value is removed once more.
@@ -239,10 +259,7 @@ task<bool> write_behind::bury(round& r, const journaled_write& w, std::string wh
   const bool forgotten = co_await r.through->forget(w);
   auto left = answer::no;
   if (forgotten) left = co_await r.through->journal()->bury(token_, w, why);
-  if (left != answer::yes) {
-    wait_for(paused_[w.key], false, {});
-    co_return false;
-  }
+  if (left != answer::yes) co_return false;
   events_.event(severity::error, "a journaled write went to the dead letters", {{"route", w.route}, {"key", w.key}, {"id", w.id}, {"why", why}});
   stats_.dead.add();
   co_return true;

@@ -32,29 +32,27 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
   task<void> tell_risk(write_journal& journal);
   task<bool> hold_lease(write_journal& journal, core::milliseconds ttl);
   task<void> keep_lease(std::shared_ptr<round> r);
-  // What came of a look at the journal.
+  // What came of a page of the journal.
   struct outcome {
-    std::size_t tried = 0;    // keys
     std::size_t settled = 0;  // entries that left the journal
+    bool cut_short = false;   // some were not tried although they could have been
   };
-  task<outcome> apply_all(std::shared_ptr<cache> c, std::vector<journaled_write> entries, bool from_start);
-  bool must_wait(const std::string& key, bool from_start) const;
-  bool some_may_go_on() const;
+  task<outcome> apply_page(std::shared_ptr<cache> c, std::vector<journaled_write> entries);
+  void begin_pass();
+  void end_pass(bool whole);
+  runtime::steady_time next_pass() const;
   task<void> apply_in_turn(std::shared_ptr<round> r);
   struct pause;
   task<bool> apply(round& r, const journaled_write& w);
-  task<bool> attempt(round& r, const journaled_write& w, pause& known);
+  task<bool> attempt(round& r, const journaled_write& w, pause& known, bool& may_go_on);
   task<bool> bury(round& r, const journaled_write& w, std::string why);
-  void wait_for(pause& known, bool may_go_on, runtime::steady_time over);
-  task<void> sleep(core::milliseconds longest);
-  task<void> rest();
+  task<void> sleep_until(runtime::steady_time when);
 
   runtime::worker& home_;
   std::function<std::shared_ptr<cache>()> current_;
   write_behind_stats& stats_;
   event_sink& events_;
   std::unique_ptr<runtime::alarm> bell_;
-  std::unique_ptr<runtime::alarm> stop_bell_;
   std::string token_;  // of the lease; empty: not held
   runtime::steady_time renew_at_{};
   runtime::steady_time valid_until_{};  // of the lease, for sure
@@ -66,8 +64,12 @@ class write_behind : public std::enable_shared_from_this<write_behind> {
     int failures = 0;
     std::string why;  // the last one
     runtime::steady_time until{};
+    bool met = true;  // in this pass; an entry that is not has left the journal
   };
-  std::string cursor_;  // everything of the journal up to this entry waits; empty: nothing is known of it
+  // The journal is gone through in passes, page by page. Behind the end of a pass, new entries are looked for until some key may go on.
+  std::string cursor_;  // of the last entry seen; empty: at the beginning
+  bool passed_ = false;
+  runtime::steady_time passed_at_{};
   std::unordered_map<std::string, pause> paused_;
   bool risk_told_ = false;
   bool stopped_ = false;

@@ -120,6 +120,7 @@ data_api::known_outcome data_api::answer_known(std::string_view bytes, bool over
   const auto known = known_.find(bytes, over_tcp);
   known_outcome outcome;
   if (known.like == nullptr) return outcome;
+  const auto started = std::chrono::steady_clock::now();
   const auto now = worker_.sockets.now().wall;
   engine::route_stats* stats = nullptr;
   const bool hit = service_->cache->hit(known.key, now, [&](std::string_view record, const engine::route& r) {
@@ -133,7 +134,7 @@ data_api::known_outcome data_api::answer_known(std::string_view bytes, bool over
   });
   if (hit) {
     stats->results[static_cast<std::size_t>(read_result::l1)].add();
-    stats->latency.observe(worker_.sockets.lap());
+    stats->latency.observe(std::chrono::steady_clock::now() - started);
     outcome.answered = known.size;
   } else {
     outcome.begun = begin_l2(known, bytes, then);
@@ -156,6 +157,7 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
     read_ = service_->cache->begin_l2(key_, *route_, *this);
     return read_ != nullptr;
   }
+  bool is_about(const service_ptr& s, std::string_view key) const noexcept { return service_ == s && key_ == key; }
   std::optional<engine::cache::seen_in_store> seen{};  // when undecided
 
  private:
@@ -171,11 +173,13 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
     auto& out = api_.scratch_;
     out.clear();
     if (!append_hit_head(out, api_.date_.at(now.wall), texts, now.wall, unchanged, "L2")) return then_.undecided();
-    route_->stats->results[static_cast<std::size_t>(read_result::l2)].add();
-    route_->stats->latency.observe(now.steady - started_);
+    auto& stats = *route_->stats;
+    const auto took = now.steady - started_;
     const bool apart = !unchanged && texts.body.size() > copied_max;
     if (!unchanged && !apart) out.append(texts.body);
-    then_.answered(head_size_, out, apart ? texts.body : std::string_view());
+    if (!then_.answered(head_size_, out, apart ? texts.body : std::string_view())) return;
+    stats.results[static_cast<std::size_t>(read_result::l2)].add();
+    stats.latency.observe(took);
   }
 
   data_api& api_;
@@ -269,7 +273,7 @@ task<answer> data_api::get_key(service_ptr s, const request& r, const found_rout
   known_.learn(r.bytes, r.head, r.over_tcp);
   auto asked = read_request_for(found, r.head);
   std::optional<engine::cache::seen_in_store> seen;
-  if (auto* before = dynamic_cast<l2_hit*>(r.before.get()); before != nullptr) seen = std::move(before->seen);
+  if (auto* before = dynamic_cast<l2_hit*>(r.before.get()); before != nullptr && before->is_about(s, found.key)) seen = std::move(before->seen);
   const auto got = co_await s->cache->read(std::move(asked), std::move(seen));
   auto a = answer_for(r.head, got);
   count(stats, got.counted, started);

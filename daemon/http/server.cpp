@@ -156,6 +156,12 @@ task<void> server::drained(runtime::steady_time deadline) {
     co_await bell->wait_until(worker_.time->now() + std::chrono::milliseconds(10));
 }
 
+void server::abandon() {
+  std::vector<session*> all;
+  for (const auto& [s, owned] : sessions_) all.push_back(s);
+  for (auto* s : all) s->abandon();
+}
+
 std::unique_ptr<char[]> server::borrow_buffer() {
   if (buffers_.empty()) return std::make_unique<char[]>(buffer_bytes);
   auto b = std::move(buffers_.back());

@@ -49,6 +49,8 @@ class server {
   void drain();                                          // stops accepting; idle connections close
   task<void> drained(runtime::steady_time deadline);     // all sessions are gone, or the time has come
 
+  void abandon();                                        // closes all that are left
+
   // For sessions.
   runtime::worker& worker() noexcept { return worker_; }
   request_handler& handler() noexcept { return handler_; }

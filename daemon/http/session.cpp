@@ -152,6 +152,7 @@ bool session::take_head() {
   }
   body_max_ = 0;
   if (auto refused = server_.handler().refuse(r, body_max_)) {
+    request_.before.reset();
     const bool keep = !body && want_keep_alive() && !refused->close;
     begin_ += r.head.size;
     send_answer(*refused, keep);
@@ -211,14 +212,18 @@ void session::take_body() {
   start_handling();
 }
 
-void session::answered(std::size_t head_size, std::string_view head, std::string_view body) {
-  if (draining_ || server_.draining()) return undecided();  // the answer has to say that it is the last
+bool session::answered(std::size_t head_size, std::string_view head, std::string_view body) {
+  if (draining_ || server_.draining()) {  // the answer has to say that it is the last
+    undecided();
+    return false;
+  }
   const auto over = std::move(under_way_);  // this may be called by it
   state_ = state::reading_head;
   send(head, body);
-  if (state_ == state::dead) return;
+  if (state_ == state::dead) return true;
   begin_ += head_size;
   after_answer(true);
+  return true;
 }
 
 void session::undecided() {
@@ -346,6 +351,8 @@ void session::drain() {
   draining_ = true;
   if (state_ == state::lingering || (state_ == state::reading_head && begin_ == end_ && pending_.empty())) close();
 }
+
+void session::abandon() { close(); }
 
 void session::refuse_connection(answer a) {
   request_.head.method = proto::http_method::get;

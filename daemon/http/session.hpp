@@ -32,7 +32,8 @@ struct request {
 // Where the outcome of something under_way goes; each call ends it.
 class continuation {
  public:
-  virtual void answered(std::size_t head_size, std::string_view head, std::string_view body) = 0;  // of the request; of the answer
+  // The size is the request's head's, the rest the answer's. False: it cannot be used, and it was undecided instead.
+  virtual bool answered(std::size_t head_size, std::string_view head, std::string_view body) = 0;
   virtual void undecided() = 0;  // look at the request properly
 
  protected:
@@ -71,6 +72,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   void on_ready(std::uint32_t events) override;
   void on_deadline() override;
   void drain();   // no further request after the one under way
+  void abandon();  // nothing it asked for can be answered any more
   void refuse_connection(answer a);  // answers without reading anything
 
  private:
@@ -87,7 +89,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   bool take_head();
   void take_body();
   bool append_to_body(std::string_view piece);
-  void answered(std::size_t head_size, std::string_view head, std::string_view body) override;
+  bool answered(std::size_t head_size, std::string_view head, std::string_view body) override;
   void undecided() override;
   void start_handling();
   task<void> run();

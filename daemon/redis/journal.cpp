@@ -18,7 +18,7 @@ constexpr std::string_view entries_max = "100000";  // of the journal and the de
 constexpr std::string_view append_script =
     "local live=redis.call('XLEN',KEYS[1]) local dead=redis.call('XLEN',KEYS[2]) "
     "if live==0 then redis.call('HDEL',KEYS[3],'live') end if dead==0 then redis.call('HDEL',KEYS[3],'dead') end "
-    "local held=(redis.call('HGET',KEYS[3],'live') or 0)+(redis.call('HGET',KEYS[3],'dead') or 0) "
+    "local held=math.max(0,redis.call('HGET',KEYS[3],'live') or 0)+(redis.call('HGET',KEYS[3],'dead') or 0) "
     "if live+dead>=tonumber(ARGV[1]) or held+ARGV[3]>tonumber(ARGV[2]) then return '' end "
     "redis.call('HINCRBY',KEYS[3],'live',ARGV[3]) "
     "return redis.call('XADD',KEYS[1],'*',unpack(ARGV,4))";

@@ -42,7 +42,7 @@ class poller {
   class turn_scope {
    public:
     explicit turn_scope(poller& p) : poller_(p), outer_(std::exchange(p.in_turn_, true)) {
-      if (!outer_) p.moment_ = read_clocks(), p.lap_ = p.moment_.steady;
+      if (!outer_) p.moment_ = read_clocks();
     }
     turn_scope(const turn_scope&) = delete;
     turn_scope& operator=(const turn_scope&) = delete;
@@ -53,11 +53,6 @@ class poller {
     const bool outer_;
   };
   turn_scope turn_of_its_own() { return turn_scope(*this); }
-  // Since the last lap, or the beginning of the turn: what an event of this turn took.
-  std::chrono::nanoseconds lap() {
-    const auto at = std::chrono::steady_clock::now();
-    return at - std::exchange(lap_, at);
-  }
 
  private:
   void wait();
@@ -71,7 +66,6 @@ class poller {
   bool burial_posted_ = false;
   bool in_turn_ = false;
   moment moment_{};
-  steady_time lap_{};
 };
 
 }  // namespace asidecar::runtime

@@ -168,3 +168,67 @@ def test_who_may_ask_is_asked_again_after_a_reload(start_daemon, upstream, redis
         daemon.write_config(**parts, listen={**daemon._listen, "token": "another1"})
         daemon.signal(signal.SIGHUP)
         eventually(lambda: wire.ask(get_text("thing:1", "Authorization: Bearer abcdefgh")).status == 401)
+
+
+@pytest.mark.parametrize("tiers", TIERS)
+def test_variants_of_a_key_are_told_apart(start_daemon, upstream, redis, prefix, tiers):
+    daemon = start_daemon(**config(upstream, redis, prefix, tiers, forward_headers=["X-Tenant"]))
+    upstream.on("/things/1", Reply("nobody's"), Reply("acme's"), Reply("other's"))
+    with daemon.wire() as wire:
+        assert known(wire).body == b"nobody's"
+        assert known(wire, "thing:1", "X-Tenant: acme").body == b"acme's"
+        assert known(wire, "thing:1", "X-Tenant: other").body == b"other's"
+        assert known(wire).body == b"nobody's"
+
+
+def test_what_was_seen_for_one_request_is_not_for_the_next(start_daemon, upstream, own_redis, prefix):
+    import signal
+    parts = config(upstream, own_redis, prefix, "L2", compress_above=1)
+    parts["store"]["timeout"] = "5s"
+    daemon = start_daemon(**parts, listen={"token": "abcdefgh"})
+    old, new = "Authorization: Bearer abcdefgh", "Authorization: Bearer another1"
+    upstream.on("/things/1", Reply("a" * 1000))
+    upstream.on("/things/2", Reply("b" * 1000))
+    with daemon.wire() as wire:
+        known(wire, "thing:2", old)
+        known(wire, "thing:1", old)
+        own_redis.stall()
+        wire.send(get_text("thing:1", old))  # its value is compressed, so it will be looked at properly
+        time.sleep(0.05)
+        daemon.write_config(**parts, listen={**daemon._listen, "token": "another1"})
+        daemon.signal(signal.SIGHUP)
+        eventually(lambda: "configuration reloaded" in daemon.log())
+        time.sleep(0.7)
+        own_redis.go_on()
+        assert wire.read().slug == "unauthorized"
+        assert wire.ask(get_text("thing:2", new)).body == b"b" * 1000
+
+
+def test_a_stop_while_redis_does_not_answer(start_daemon, upstream, own_redis, prefix):
+    import signal
+    parts = config(upstream, own_redis, prefix, "L2")
+    parts["store"]["timeout"] = "60s"
+    daemon = start_daemon(**parts)
+    upstream.on("/things/1", Reply("1"))
+    with daemon.wire() as wire:
+        known(wire)
+        own_redis.stall()
+        wire.send(get_text("thing:1"))
+        time.sleep(0.05)
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+    own_redis.go_on()
+
+
+def test_latency_is_that_of_the_request(start_daemon, upstream, redis, prefix):
+    daemon = start_daemon(**config(upstream, redis, prefix, "L1"))
+    upstream.on("/things/1", Reply("1"))
+    upstream.on("/things/slow", Reply("2", delay=1.0))
+    with daemon.wire() as wire:
+        known(wire)
+        wire.send(get_text("thing:slow") + get_text("thing:1") * 5)
+        for _ in range(6):
+            wire.read()
+    text = daemon.admin("GET", "/metrics").body.decode()
+    total = sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("asidecar_request_duration_seconds_sum"))
+    assert 1.0 <= total < 1.5

@@ -292,3 +292,23 @@ def test_a_stalled_redis_does_not_cost_the_lease(start_daemon, own_redis, prefix
     own_redis.go_on()
     eventually(lambda: put(daemon, "item:a", 2).status == 202, within=3)
     eventually(lambda: postgres.run(f"SELECT n FROM {table} WHERE id = 'a'") == [(2,)], within=4)
+
+
+def test_many_waiting_keys_of_one_origin_do_not_hold_up_another(start_daemon, redis, prefix, upstream):
+    upstream.on("/good/1", Reply("ok"))
+    write = lambda name: {"strategy": "behind", "put": f"PUT /{name}/{{id}}"}  # noqa: E731
+    daemon = start_daemon(store={"redis": redis.url, "prefix": prefix},
+                          origins={"away": {"http": "http://127.0.0.1:1"}, "web": {"http": upstream.url}},
+                          routes=[{"name": "bad", "key": "bad:{id}", "origin": "away", "load": "GET /bad/{id}", "write": write("bad")},
+                                  {"name": "good", "key": "good:{id}", "origin": "web", "load": "GET /good/{id}", "write": write("good")}])
+    for n in range(300):
+        assert daemon.request("PUT", f"/v1/records/bad:{n}", b"x").status == 202
+    time.sleep(2)
+    client = redis.client()
+    before = int(client("INFO", "commandstats").decode().split("cmdstat_xrange:calls=")[1].split(",")[0])
+    assert daemon.request("PUT", "/v1/records/good:1", b"x").status == 202
+    eventually(lambda: upstream.count("/good/1") == 1, within=5)
+    time.sleep(2)
+    looks = int(client("INFO", "commandstats").decode().split("cmdstat_xrange:calls=")[1].split(",")[0]) - before
+    assert looks < 200
+    client("DEL", f"asidecar:{{writes:{prefix}}}")

@@ -37,7 +37,7 @@ VARIANTS = {
     "what the origin refuses is tried for ever": ("daemon/engine/write_behind.cpp", "got.what == result::refused || (known", "(known", "5.8"),
     "what fails once is dead": ("daemon/engine/write_behind.cpp", "(known.failures >= failures_max && !got.may_go_on)", "(known.failures >= 1 && !got.may_go_on)", "dead letters, although"),
     "later writes of a key do not wait": ("daemon/engine/write_behind.cpp", "if (!settled) break;", "", "was applied after"),
-    "what the origin is still at is overtaken": ("daemon/engine/write_behind.cpp", "  if (may_go_on) known.until = std::max(known.until, over);\n", "(void)may_go_on, (void)over;", "was applied after"),
+    "what the origin is still at is overtaken": ("daemon/engine/write_behind.cpp", "  if (may_go_on) known.until = std::max(known.until, over);\n", "", "was applied after"),
     "the journal is worked off by all": ("daemon/engine/write_behind.cpp", "mine = co_await hold_lease(*journal, lease_of(*c));", "mine = true, valid_until_ = home_.time->now() + lease_of(*c);", "at the same time"),
     "all warm at once": ("daemon/engine/warmup.cpp", "mine = taken != answer::no;", "mine = true;", "at the same time"),
     "a PUT leaves alone what is under way": ("daemon/engine/cache.cpp", "    if (!copied) shared_.forget(keys);\n", "", "5.3"),
