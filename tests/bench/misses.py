@@ -15,6 +15,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
+import measure  # noqa: E402
 import servers  # noqa: E402
 from harness.postgres import PostgresServer  # noqa: E402
 
@@ -27,17 +28,8 @@ end
 """
 
 
-def tree(pid):
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-    return [pid, *map(int, children)]
-
-
-def cpu_seconds(pid):
-    return sum(int(pathlib.Path(f"/proc/{p}/schedstat").read_text().split()[0]) for p in tree(pid)) / 1e9
-
-
 class Misses(servers.Asidecar):
-    name = "asidecar-misses"
+    name = "asidecar misses"
     path = "/v1/keys/row:1"
 
     def __init__(self, directory, postgres, batch):
@@ -59,9 +51,9 @@ def run(directory, postgres, batch, seconds):
     script.write_text(SCRIPT)
     try:
         time.sleep(0.5)
-        before = cpu_seconds(postgres._process.pid)
+        before = measure.cpu_seconds(postgres._process.pid)
         out = subprocess.run(["taskset", "-c", "1", "wrk", "-t1", "-c64", f"-d{seconds}s", "-s", script, server.url], capture_output=True, text=True, check=True).stdout
-        used = cpu_seconds(postgres._process.pid) - before
+        used = measure.cpu_seconds(postgres._process.pid) - before
     finally:
         server.stop()
     requests = int(out.split(" requests in")[0].split()[-1])

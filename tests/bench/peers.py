@@ -12,6 +12,10 @@ class Peer(Server):
     program = ""
     packages = ""
 
+    def __init__(self, directory, core, body_bytes, source):
+        super().__init__(directory, core, body_bytes)
+        self.source = source  # the floor server as its origin, or Redis
+
     @classmethod
     def missing(cls):
         """Why it cannot run here; empty: it can."""
@@ -25,10 +29,6 @@ class Nginx(Peer):
     program = "nginx"
     packages = "nginx-extras libnginx-mod-http-lua lua-nginx-redis"
     http = ""
-
-    def __init__(self, directory, core, body_bytes, origin=None):
-        super().__init__(directory, core, body_bytes)
-        self.origin = origin
 
     def location(self):
         raise NotImplementedError
@@ -46,7 +46,7 @@ http {{
   access_log off; tcp_nodelay on; sendfile on; keepalive_requests 1000000000; keepalive_timeout 600s; default_type application/json;
   {temporary}
   {self.http.format(home=home)}
-  upstream origin {{ server {HOST}:{self.origin.port if self.origin else 1}; keepalive 64; }}
+  upstream origin {{ server {HOST}:{self.source.port}; keepalive 64; }}
   server {{ listen {HOST}:{self.port} backlog=4096; {self.location()} }}
 }}
 """)
@@ -89,12 +89,8 @@ class NginxLuaRedis(Nginx):
     name = "nginx lua redis tcp"
     path = "/plain:s:1"
 
-    def __init__(self, directory, core, body_bytes, redis):
-        super().__init__(directory, core, body_bytes)
-        self.redis = redis
-
     def where(self):
-        return f'"{HOST}", {self.redis.port}'
+        return f'"{HOST}", {self.source.port}'
 
     def location(self):
         return f"""
@@ -112,7 +108,7 @@ location / {{ content_by_lua_block {{
 }} }}"""
 
     def fill(self):
-        self.redis.set("plain:s:1", "x" * self.body_bytes)
+        self.source.set("plain:s:1", "x" * self.body_bytes)
         super().fill()
 
 
@@ -120,7 +116,7 @@ class NginxLuaRedisUnix(NginxLuaRedis):
     name = "nginx lua redis unix"
 
     def where(self):
-        return f'"unix:{self.redis.socket_path}"'
+        return f'"unix:{self.source.socket_path}"'
 
 
 class Haproxy(Peer):
@@ -128,10 +124,6 @@ class Haproxy(Peer):
     path = "/s/1"
     program = "haproxy"
     packages = "haproxy"
-
-    def __init__(self, directory, core, body_bytes, origin):
-        super().__init__(directory, core, body_bytes)
-        self.origin = origin
 
     def command(self):
         file = self.directory / "haproxy.cfg"
@@ -154,7 +146,7 @@ frontend in
 backend out
   http-request cache-use values
   http-response cache-store values
-  server origin {HOST}:{self.origin.port}
+  server origin {HOST}:{self.source.port}
 """)
         return ["haproxy", "-f", str(file)]
 
@@ -165,15 +157,11 @@ class Varnish(Peer):
     program = "varnishd"
     packages = "varnish"
 
-    def __init__(self, directory, core, body_bytes, origin):
-        super().__init__(directory, core, body_bytes)
-        self.origin = origin
-
     def command(self):
         home = self.directory / "varnish"
         home.mkdir(exist_ok=True)
         file = home / "default.vcl"
-        file.write_text(f'vcl 4.1;\nbackend default {{ .host = "{HOST}"; .port = "{self.origin.port}"; }}\nsub vcl_backend_response {{ set beresp.ttl = 10h; }}\n')
+        file.write_text(f'vcl 4.1;\nbackend default {{ .host = "{HOST}"; .port = "{self.source.port}"; }}\nsub vcl_backend_response {{ set beresp.ttl = 10h; }}\n')
         return ["varnishd", "-F", "-j", "none", "-n", str(home), "-a", f"{HOST}:{self.port}", "-f", str(file), "-s", "malloc,256m",
                 "-p", "thread_pools=1", "-p", "thread_pool_min=64", "-p", "timeout_idle=600"]
 
@@ -185,18 +173,14 @@ class NodeRedis(Peer):
     program = "node"
     packages = "nodejs node-redis"
 
-    def __init__(self, directory, core, body_bytes, redis):
-        super().__init__(directory, core, body_bytes)
-        self.redis = redis
-
     @classmethod
     def missing(cls):
         import os
         return super().missing() or ("" if os.path.isdir("/usr/share/nodejs/redis") else f"node-redis is not installed ({cls.packages})")
 
     def command(self):
-        return ["node", str(ROOT / "tests/bench/node_redis.js"), str(self.port), f"redis://{HOST}:{self.redis.port}"]
+        return ["node", str(ROOT / "tests/bench/node_redis.js"), str(self.port), f"redis://{HOST}:{self.source.port}"]
 
     def fill(self):
-        self.redis.set("plain:json:1", json.dumps({"id": 12345, "payload": "x" * (self.body_bytes - 27)}, separators=(",", ":")))
+        self.source.set("plain:json:1", json.dumps({"id": 12345, "payload": "x" * (self.body_bytes - 27)}, separators=(",", ":")))
         super().fill()

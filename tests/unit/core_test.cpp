@@ -72,6 +72,20 @@ TEST_CASE("XFetch refreshes with probability exp(-remaining / (beta * delta))") 
   }
 }
 
+TEST_CASE("before calm_until no draw refreshes early, and after it one may") {
+  const double smallest = std::ldexp(1.0, -53);  // of random sources
+  for (const auto load_time : {0us, 1us, 40'000us, 3'000'000us})
+    for (const double beta : {0.0, 0.5, 1.0, 10.0}) {
+      auto value = entry(3600s);
+      value.load_time = load_time;
+      const auto until = calm_until(value, beta);
+      CHECK(until <= value.fresh_until());
+      CHECK_FALSE(refresh_early(value, until - 1ms, beta, smallest));
+      const auto gap = value.fresh_until() - until;
+      if (gap > 10ms) CHECK(refresh_early(value, until + gap / 100 + 1ms, beta, smallest));
+    }
+}
+
 TEST_CASE("jitter only shortens") {
   CHECK(jittered(10s, 0, 1) == 10s);
   CHECK(jittered(10s, 0.5, 1) == 5s);

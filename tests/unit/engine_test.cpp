@@ -93,6 +93,52 @@ TEST_CASE("L1: what was held while the store could not be heard is told apart") 
   CHECK(shared.l1.find("meanwhile", t0, shared.fence).current);
 }
 
+TEST_CASE("L1: the fast way takes what is calm, of this configuration, and neither outdated nor overtaken") {
+  shared_state shared(1 << 20);
+  auto& l1 = shared.l1;
+  const std::vector<std::string> people{"people"};
+  const auto use = [&](const char* key, core::wall_time now, std::uint32_t generation = 1) {
+    std::uint32_t route = 99;
+    l1.use_calm(key, now, shared.fence, generation, [&](std::string_view record, std::uint32_t r) {
+      CHECK(proto::texts_of_record(record).body == key);
+      route = r;
+      return true;
+    });
+    return route;
+  };
+  for (const char* key : {"a", "b", "c"}) l1.insert(key, *make_value(key), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take(key, people), {1, 7});
+  CHECK(use("a", t0) == 7);
+  CHECK(use("none", t0) == 99);
+  CHECK(use("a", t0 + 5s) == 99);
+  CHECK(use("a", t0, 2) == 99);
+  CHECK(l1.find("a", t0, shared.fence, {2, 3}).value != nullptr);  // the general way tells whose it is now
+  CHECK(use("a", t0, 2) == 3);
+  CHECK(use("a", t0, 1) == 99);
+  const std::vector<std::string> b{"b"};
+  shared.forget(b);
+  CHECK(use("b", t0) == 99);
+  shared.forget_tag("people");
+  CHECK(use("c", t0) == 99);
+  l1.insert("d", *make_value("d"), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take("d"), {1, 7});
+  CHECK(use("d", t0) == 7);
+  l1.update("d", [](const value& held) { return value::encode(held.content()); });
+  CHECK(use("d", t0) == 99);
+  l1.insert("e", *make_value("e"), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take("e"), {1, 7});
+  shared.store_unheard();
+  CHECK(use("e", t0) == 99);
+}
+
+TEST_CASE("L1: a value that is held outlives its entry") {
+  fences fence;
+  memory_cache l1(1 << 20);
+  l1.insert("k", *make_value("body"), {t0 + 10s, t0 + 9s}, fence, fence.take("k"));
+  const auto held = l1.find("k", t0, fence).value;
+  CHECK(l1.erase("k"));
+  CHECK(held->body() == "body");
+  CHECK(held->content().content_type == "text/plain");
+  CHECK(l1.bytes() == 0);
+}
+
 TEST_CASE("a flight is joined until an invalidation overtakes it") {
   shared_state shared(0);
   auto& table = shared.flights;
