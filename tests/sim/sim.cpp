@@ -296,8 +296,8 @@ class simulation {
     const auto how = records_ == record_writes::through ? strategy::through : strategy::invalidate;
     const auto done = co_await n.cache->write(request_for(n, key), *n.cache->routes.front().records.put, std::move(what), how);
     if (!n.me.alive) co_return;
-    truth_.settle(disturbed);
     const bool good = !done.error && !done.store_down && !done.unconfirmed;
+    truth_.settle(disturbed, good ? milliseconds(0) : model_origin::longest_write + seconds(10));  // the value is removed again until that is confirmed
     world_.note(good ? 3 : 4);
     trace("write on " + std::to_string(n.me.daemon) + " of " + key + " (" + body + ") " + (good ? "done" : "in doubt"));
     if (good) truth_.promise(key, std::stoi(*done.result.body), n.me.daemon);

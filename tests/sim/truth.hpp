@@ -56,7 +56,7 @@ class truth {
   // While something is done to a key that may be a reason to load it again. Returns what closes it.
   using disturbance = std::pair<std::string, std::size_t>;
   disturbance disturb(const std::string& key, int daemon);
-  void settle(const disturbance& d) { disturbances_[d.first][d.second].to = world_.now(); }
+  void settle(const disturbance& d, milliseconds later = milliseconds(0)) { disturbances_[d.first][d.second].to = world_.now() + later; }
   void killed(int daemon);
 
   // 5.3, 5.6: nothing from before an invalidation or a write is served after it: at once on that instance, and everywhere from
