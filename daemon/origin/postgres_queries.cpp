@@ -85,7 +85,9 @@ task<load_outcome> postgres_queries::load(load_request request) {
 // Loads only read, so that another time does no harm.
 task<load_outcome> postgres_queries::run_single(const postgres_params& params, steady_time deadline) {
   auto got = co_await pool_->ask(single_, params, deadline);
-  for (int tries = 1; tries < postgres_tries_max && worth_another_try(got) && pool_->worker().time->now() < deadline; ++tries)
+  // Each connection may turn out to be gone, when all were cut at once.
+  const int tries_max = std::max(postgres_tries_max, static_cast<int>(pool_->size()) + 1);
+  for (int tries = 1; tries < tries_max && worth_another_try(got) && pool_->worker().time->now() < deadline; ++tries)
     got = co_await pool_->ask(single_, params, deadline);
   co_return translate(std::move(got), rules_.content_type);
 }
