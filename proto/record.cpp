@@ -7,6 +7,7 @@
 #include <array>
 #include <cassert>
 #include <cstring>
+#include <memory>
 
 namespace asidecar::proto {
 namespace {
@@ -182,8 +183,10 @@ std::optional<std::string> inflate_record(const record& value, std::uint64_t bod
   const std::uint64_t size = value.body_size;
   if (size > body_max || value.body.empty() || size / value.body.size() >= compression_ratio_max) return std::nullopt;
   if (ZSTD_getFrameContentSize(value.body.data(), value.body.size()) != size) return std::nullopt;
+  // Its work space is some 100 KiB: made once per thread, when it is first needed.
+  thread_local const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(), ZSTD_freeDCtx);
   std::string body(size, '\0');
-  if (ZSTD_decompress(body.data(), body.size(), value.body.data(), value.body.size()) != size) return std::nullopt;
+  if (ZSTD_decompressDCtx(context.get(), body.data(), body.size(), value.body.data(), value.body.size()) != size) return std::nullopt;
   record plain = value;
   plain.compressed = false;
   plain.body = body;

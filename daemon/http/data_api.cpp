@@ -163,12 +163,17 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
  private:
   void on_plain(bool up, std::string bytes) override {
     const auto now = api_.worker_.sockets.now();
-    const auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
+    auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
+    engine::value_ptr inflated;
+    if (record && record->compressed) {
+      inflated = engine::value::decode(std::move(bytes));
+      record = inflated ? std::optional(inflated->content()) : std::nullopt;
+    }
     if (!record || !engine::cache::plainly_fresh(*record, *route_, now.wall)) {
-      if (up) seen = engine::cache::seen_in_store{{true, engine::value::decode(std::move(bytes))}, stamp_};
+      if (up) seen = engine::cache::seen_in_store{{true, inflated ? inflated : engine::value::decode(std::move(bytes))}, stamp_};
       return then_.undecided();
     }
-    const auto texts = proto::texts_of_record(bytes);
+    const auto texts = proto::texts_of_record(inflated ? inflated->bytes() : std::string_view(bytes));
     const bool unchanged = etag_matches(has_if_none_match_, fields_, texts.etag);
     auto& out = api_.scratch_;
     out.clear();

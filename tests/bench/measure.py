@@ -31,7 +31,10 @@ def load(server, connections, seconds, core, script=None):
     headers = [word for header in server.headers for word in ("-H", header)]
     scripted = ["-s", str(script)] if script else []
     done = subprocess.run(["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *headers, *scripted, server.url],
-                          capture_output=True, text=True, check=True).stdout
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{server.name}: wrk failed: {done.stdout[-200:]}{done.stderr[-200:]} {server.log_file.read_text()[-300:]}")
+    done = done.stdout
     used = cpu_seconds(server.pid) - before
     requests = int(re.search(r"(\d+) requests in", done).group(1))
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", done)

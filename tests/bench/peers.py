@@ -179,7 +179,7 @@ class NodeRedis(Peer):
         return super().missing() or ("" if os.path.isdir("/usr/share/nodejs/redis") else f"node-redis is not installed ({cls.packages})")
 
     def command(self):
-        return ["node", str(ROOT / "tests/bench/node_redis.js"), str(self.port), f"redis://{HOST}:{self.source.port}"]
+        return ["env", "NODE_PATH=/usr/share/nodejs", "node", str(ROOT / "tests/bench/node_redis.js"), str(self.port), f"redis://{HOST}:{self.source.port}"]
 
     def fill(self):
         self.source.set("plain:json:1", json.dumps({"id": 12345, "payload": "x" * (self.body_bytes - 27)}, separators=(",", ":")))

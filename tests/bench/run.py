@@ -87,8 +87,15 @@ def measure_all(options):
                     for connections in options.connections:
                         of = figures.setdefault((arrangement, body, connections), {server.name: [] for server in run.servers})
                         for _ in range(options.rounds):
-                            for server in run.servers:
-                                of[server.name].append(measure.load(server, connections, options.seconds, core))
+                            for server in list(run.servers):
+                                try:
+                                    of[server.name].append(measure.load(server, connections, options.seconds, core))
+                                except RuntimeError as problem:
+                                    if not isinstance(server, peers.Peer):
+                                        raise
+                                    run.servers.remove(server)
+                                    of.pop(server.name)
+                                    skipped[server.name] = f"failed at {arrangement}, {body} B, {connections} connections: {problem}"
                         print(f"measured: {arrangement}, {body} B, {connections} connections", flush=True)
             finally:
                 run.stop()
@@ -116,7 +123,7 @@ def plot(figures, file):
     """CPU per request by server, one group of bars per arrangement, body and number of connections."""
     if shutil.which("gnuplot") is None:
         return print("no plot: gnuplot is not installed (gnuplot-nox)")
-    names = list(next(iter(figures.values())))
+    names = [n for n in next(iter(figures.values())) if all(n in of for of in figures.values())]
     rows = ["case " + " ".join(f'"{n}"' for n in names)]
     for (arrangement, body, connections), of in figures.items():
         rows.append(f'"{arrangement}, {body} B, {connections}" ' + " ".join(f"{measure.medians(of[n])['cpu_us']:.3f}" for n in names))
@@ -142,11 +149,11 @@ def idle():
             ready = [measure.seconds_until_ready(server.command(), str(server.admin_socket)) for _ in range(20)]
             server.start()
             out = {"ready_ms_median": statistics.median(ready) * 1000, "ready_ms_longest": max(ready) * 1000, "resident_mib": measure.resident_mib(server.pid)}
+            out["system_calls_in_20_s"] = measure.system_calls(server.pid, 20)
             held = measure.idle_connections(servers.HOST, server.port, 2000)
             out["bytes_per_idle_connection"] = (measure.resident_mib(server.pid) - out["resident_mib"]) * 2**20 / len(held)
             for connection in held:
                 connection.close()
-            out["system_calls_in_20_s"] = measure.system_calls(server.pid, 20)
             server.stop()
         finally:
             redis.stop()
