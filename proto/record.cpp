@@ -161,24 +161,6 @@ record view_record(std::string_view bytes) noexcept {
   return value;
 }
 
-record_texts texts_of_record(std::string_view bytes) noexcept {
-  const char* p = bytes.data();
-  const char* at = p + fixed_size + get<std::uint16_t>(p + 86) * tag_version_bytes;
-  const auto text = [&](std::size_t length_at) {
-    const std::size_t size = get<std::uint16_t>(p + length_at);
-    at += size;
-    return std::string_view(at - size, size);
-  };
-  record_texts out{};
-  out.etag = text(76);
-  out.content_type = text(78);
-  out.content_encoding = text(80);
-  out.body = bytes.substr(get<std::uint16_t>(p + 6));
-  out.created_ms = get<std::int64_t>(p + 32);
-  out.fresh_ms = get<std::int64_t>(p + 40);
-  return out;
-}
-
 std::optional<std::string> inflate_record(const record& value, std::uint64_t body_max) {
   const std::uint64_t size = value.body_size;
   if (size > body_max || value.body.empty() || size / value.body.size() >= compression_ratio_max) return std::nullopt;

@@ -63,17 +63,6 @@ std::optional<record> decode_record(std::string_view bytes) noexcept;
 // The same of bytes that were decoded before and have not left this process: nothing is checked.
 record view_record(std::string_view bytes) noexcept;
 
-// What an answer is made of, likewise unchecked.
-struct record_texts {
-  std::string_view etag;
-  std::string_view content_type;
-  std::string_view content_encoding;
-  std::string_view body;
-  std::int64_t created_ms;
-  std::int64_t fresh_ms;
-};
-record_texts texts_of_record(std::string_view bytes) noexcept;
-
 // The same record with its body decompressed; `value` is what decode_record() made of it. nullopt when the frame is damaged, or
 // larger than body_max or than its size allows: checked before anything is decompressed.
 std::optional<std::string> inflate_record(const record& value, std::uint64_t body_max);

@@ -59,7 +59,7 @@ bool make_database(const std::string& path) {
 }  // namespace
 
 int run_demo() {
-  std::string directory = (std::filesystem::temp_directory_path() / "asidecar-demo-XXXXXX").string();
+  std::string directory = (std::filesystem::temp_directory_path() / "asidecar-demo-").string() + std::string(6, 'X');  // mkdtemp fills them in
   if (mkdtemp(directory.data()) == nullptr || !make_database(directory + "/demo.db")) {
     std::fprintf(stderr, "asidecar: cannot write the sample data below %s\n", directory.c_str());
     return 1;

@@ -34,6 +34,7 @@ bool refresh_early(const lifetime& value, wall_time now, double beta, double u) 
 }
 
 wall_time calm_until(const lifetime& value, double beta) noexcept {
+  if (value.negative) return wall_time::min();
   constexpr double furthest = 36.8;
   const double gap_ms = beta <= 0 ? 0 : static_cast<double>(value.load_time.count()) / 1000.0 * beta * furthest;
   return value.fresh_until() - milliseconds(static_cast<std::int64_t>(std::ceil(std::min(gap_ms, 1e15))));

@@ -50,7 +50,7 @@ bool usable_on_error(const lifetime& value, wall_time now) noexcept;
 // Stampede Prevention, VLDB 2015).
 bool refresh_early(const lifetime& value, wall_time now, double beta, double u) noexcept;
 
-// Before this a value is fresh, and no draw of refresh_early() says yes. `u` has 53 bits, so -ln(u) is below 36.8.
+// Before this a value is fresh, and no draw of refresh_early() says yes. `u` has 53 bits, so -ln(u) is below 36.8. Never, for a negative one.
 wall_time calm_until(const lifetime& value, double beta) noexcept;
 
 // `ttl` shortened by up to the share `jitter` in [0,1); `u` is uniform in (0,1].

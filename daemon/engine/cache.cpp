@@ -73,13 +73,12 @@ std::optional<read_answer> cache::peek(std::string_view key, const route& r, con
   return served(std::move(found.value), tier::l1, now);
 }
 
+core::wall_time cache::calm_until(const core::lifetime& life, const route& r) noexcept {
+  return core::calm_until(life, r.load ? r.rules.early_refresh_beta : 0);
+}
+
 bool cache::plainly_fresh(const proto::record& value, const route& r, core::wall_time now) noexcept {
-  if (value.negative || value.compressed || value.expired_at_ms != 0) return false;
-  core::lifetime life;
-  life.created = core::wall_time(core::milliseconds(value.created_ms));
-  life.fresh_for = core::milliseconds(value.fresh_ms);
-  life.load_time = core::microseconds(value.load_time_us);
-  return now < core::calm_until(life, r.load ? r.rules.early_refresh_beta : 0);
+  return now < calm_until(life_of(value), r);
 }
 
 // With forwarded headers a key has variants, one per set of header values. A tag of their own makes it possible to invalidate
@@ -242,7 +241,7 @@ bool cache::keep_in_l1_for(const read_request& r, const value_ptr& v, const fenc
   const auto now = worker_.time->wall_now();
   memory_cache::times t;
   t.until = now + std::min({times_.l1_ttl, longest, keep_for(*v, now)});
-  t.calm_until = v->life().negative ? core::wall_time::min() : core::calm_until(v->life(), r.to->load ? r.to->rules.early_refresh_beta : 0);
+  t.calm_until = calm_until(v->life(), *r.to);
   return shared_.l1.insert(r.key, *v, t, shared_.fence, stamp, owner_of(*r.to));
 }
 

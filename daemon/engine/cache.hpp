@@ -211,6 +211,7 @@ class cache : public std::enable_shared_from_this<cache> {
   task<core::fill::action> store_loaded(fill_round& round);
   task<write_answer> write_through(read_request to, writer& by, write_request what);
   task<void> invalidate_written(const read_request& to, write_answer& out);
+  static core::wall_time calm_until(const core::lifetime& life, const route& r) noexcept;
   memory_cache::owner owner_of(const route& r) const noexcept { return {times_.generation, static_cast<std::uint32_t>(&r - routes.data())}; }
   bool keep_in_l1(const read_request& r, const value_ptr& v, const fences::stamp& stamp);
   bool keep_in_l1_for(const read_request& r, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest);

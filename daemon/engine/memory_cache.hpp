@@ -27,7 +27,6 @@ namespace asidecar::engine {
 struct entry_owner {
   std::uint32_t generation = 0;
   std::uint32_t route = 0;
-  bool operator==(const entry_owner&) const = default;
 };
 
 class memory_cache {

@@ -9,17 +9,23 @@ constexpr std::uint64_t body_bytes_max = std::uint64_t(1) << 30;  // the largest
 
 }  // namespace
 
+core::lifetime life_of(const proto::record& r) noexcept {
+  core::lifetime life;
+  life.created = core::wall_time(core::milliseconds(r.created_ms));
+  life.fresh_for = core::milliseconds(r.fresh_ms);
+  if (r.expired_at_ms != 0)  // marked stale before its time
+    life.fresh_for = std::clamp(core::milliseconds(r.expired_at_ms - r.created_ms), core::milliseconds(0), life.fresh_for);
+  life.stale_while_revalidate = core::milliseconds(r.stale_while_revalidate_ms);
+  life.stale_if_error = core::milliseconds(r.stale_if_error_ms);
+  life.load_time = core::microseconds(r.load_time_us);
+  life.negative = r.negative;
+  return life;
+}
+
 void value::look_at(std::string_view bytes, const proto::record& view) {
   bytes_ = bytes;
   view_ = view;
-  life_.created = core::wall_time(core::milliseconds(view.created_ms));
-  life_.fresh_for = core::milliseconds(view.fresh_ms);
-  if (view.expired_at_ms != 0)  // marked stale before its time
-    life_.fresh_for = std::clamp(core::milliseconds(view.expired_at_ms - view.created_ms), core::milliseconds(0), life_.fresh_for);
-  life_.stale_while_revalidate = core::milliseconds(view.stale_while_revalidate_ms);
-  life_.stale_if_error = core::milliseconds(view.stale_if_error_ms);
-  life_.load_time = core::microseconds(view.load_time_us);
-  life_.negative = view.negative;
+  life_ = life_of(view);
 }
 
 value_ptr value::decode(std::string bytes) {

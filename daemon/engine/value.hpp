@@ -10,6 +10,8 @@
 
 namespace asidecar::engine {
 
+core::lifetime life_of(const proto::record& r) noexcept;
+
 class value;
 using value_ptr = std::shared_ptr<const value>;
 

@@ -30,8 +30,7 @@ struct write_behind::round {
   std::vector<std::vector<journaled_write>> chains;  // one per key, in order
   std::size_t next = 0;
   std::size_t running = 0;
-  std::size_t settled = 0;
-  bool cut_short = false;
+  outcome so_far;
   std::unique_ptr<runtime::alarm> done;
   std::unique_ptr<runtime::alarm> stop_keeping;
 };
@@ -186,10 +185,7 @@ task<write_behind::outcome> write_behind::apply_page(std::shared_ptr<cache> c, s
   for (std::size_t i = r->running; i > 0; --i) home_.tasks.spawn(apply_in_turn(r));
   while (r->running > 0) co_await r->done->wait_until(runtime::steady_time::max());
   r->stop_keeping->ring();
-  outcome out;
-  out.settled = r->settled;
-  out.cut_short = r->cut_short;
-  co_return out;
+  co_return r->so_far;
 }
 
 task<void> write_behind::apply_in_turn(std::shared_ptr<round> r) {
@@ -198,7 +194,7 @@ task<void> write_behind::apply_in_turn(std::shared_ptr<round> r) {
     for (const auto& w : chain) {
       const bool settled = co_await apply(*r, w);
       if (!settled) break;  // the rest of this key must wait
-      ++r->settled;
+      ++r->so_far.settled;
     }
   }
   if (--r->running == 0) r->done->ring();
@@ -208,7 +204,7 @@ task<void> write_behind::apply_in_turn(std::shared_ptr<round> r) {
 task<bool> write_behind::apply(round& r, const journaled_write& w) {
   // It must be over before somebody else may begin.
   if (stopped_ || home_.time->now() + r.through->longest_write() >= valid_until_) {
-    r.cut_short = true;
+    r.so_far.cut_short = true;
     co_return false;
   }
   auto& known = paused_[w.key];  // stays where it is: only this chain removes it

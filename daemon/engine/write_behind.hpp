@@ -1,7 +1,8 @@
 // Applies the journal of write-behind: one process in the fleet at a time, by a lease. Writes of one key are applied in order, one
-// after the other, each when the origin has surely ended with the one before; different keys at the same time. An entry leaves the journal only after the origin has it and the cache was
-// told, so a death in between means that it is applied once more: at least once. What the origin refuses for good, or too often,
-// goes to the dead letters with the reason. Lives on one thread for the life of the process; wake() from any.
+// after the other, each when the origin has surely ended with the one before; different keys at the same time. An entry leaves the
+// journal only after the origin has it and the cache was told, so a death in between means that it is applied once more: at least
+// once. What the origin refuses for good, or too often, goes to the dead letters with the reason. Lives on one thread for the life of
+// the process; wake() from any.
 #pragma once
 
 #include <functional>

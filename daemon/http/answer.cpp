@@ -85,7 +85,7 @@ class head_writer {
 
 }  // namespace
 
-bool append_hit_head(std::string& out, std::string_view date, const proto::record_texts& value, core::wall_time now, bool unchanged, std::string_view detail) {
+bool append_hit_head(std::string& out, std::string_view date, const proto::record& value, core::wall_time now, bool unchanged, std::string_view detail) {
   constexpr std::size_t texts_max = 512;
   std::array<char, texts_max + 384> room;
   if (value.content_type.size() + value.content_encoding.size() + value.etag.size() + date.size() > texts_max) return false;

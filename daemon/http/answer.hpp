@@ -33,7 +33,7 @@ answer store_is_down();                      // 503: Redis did not confirm a cha
 void append_head(std::string& out, const answer& a, std::string_view date, bool http_1_1, bool keep_alive);
 // The head of the answer to a GET that a fresh value satisfies: 200, or 304 when `unchanged`; what append_head() would make of it, in
 // one go. `detail`: L1 or L2. False, and nothing appended, when its texts are longer than there is room for.
-bool append_hit_head(std::string& out, std::string_view date, const proto::record_texts& value, core::wall_time now, bool unchanged, std::string_view detail);
+bool append_hit_head(std::string& out, std::string_view date, const proto::record& value, core::wall_time now, bool unchanged, std::string_view detail);
 constexpr bool has_body(std::uint16_t status) noexcept { return status != 204 && status != 304; }
 
 // "Date: …\r\n", made once a second. One object per thread.

@@ -125,10 +125,10 @@ data_api::known_outcome data_api::answer_known(std::string_view bytes, bool over
   engine::route_stats* stats = nullptr;
   const bool hit = service_->cache->hit(known.key, now, [&](std::string_view record, const engine::route& r) {
     if (record.size() > copied_max) return false;  // not under a mutex
-    const auto texts = proto::texts_of_record(record);
-    const bool unchanged = etag_matches(known.like->has_if_none_match, known.fields, texts.etag);
-    if (!append_hit_head(out, date, texts, now, unchanged, "L1")) return false;
-    if (!unchanged) out.append(texts.body);
+    const auto value = proto::view_record(record);
+    const bool unchanged = etag_matches(known.like->has_if_none_match, known.fields, value.etag);
+    if (!append_hit_head(out, date, value, now, unchanged, "L1")) return false;
+    if (!unchanged) out.append(value.body);
     stats = r.stats;
     return true;
   });
@@ -173,16 +173,15 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
       if (up) seen = engine::cache::seen_in_store{{true, inflated ? inflated : engine::value::decode(std::move(bytes))}, stamp_};
       return then_.undecided();
     }
-    const auto texts = proto::texts_of_record(inflated ? inflated->bytes() : std::string_view(bytes));
-    const bool unchanged = etag_matches(has_if_none_match_, fields_, texts.etag);
+    const bool unchanged = etag_matches(has_if_none_match_, fields_, record->etag);
     auto& out = api_.scratch_;
     out.clear();
-    if (!append_hit_head(out, api_.date_.at(now.wall), texts, now.wall, unchanged, "L2")) return then_.undecided();
+    if (!append_hit_head(out, api_.date_.at(now.wall), *record, now.wall, unchanged, "L2")) return then_.undecided();
     auto& stats = *route_->stats;
     const auto took = now.steady - started_;
-    const bool apart = !unchanged && texts.body.size() > copied_max;
-    if (!unchanged && !apart) out.append(texts.body);
-    if (!then_.answered(head_size_, out, apart ? texts.body : std::string_view())) return;
+    const bool apart = !unchanged && record->body.size() > copied_max;
+    if (!unchanged && !apart) out.append(record->body);
+    if (!then_.answered(head_size_, out, apart ? record->body : std::string_view())) return;
     stats.results[static_cast<std::size_t>(read_result::l2)].add();
     stats.latency.observe(took);
   }

@@ -159,7 +159,7 @@ task<void> server::drained(runtime::steady_time deadline) {
 void server::abandon() {
   std::vector<session*> all;
   for (const auto& [s, owned] : sessions_) all.push_back(s);
-  for (auto* s : all) s->abandon();
+  for (auto* s : all) s->close();
 }
 
 std::unique_ptr<char[]> server::borrow_buffer() {

@@ -352,8 +352,6 @@ void session::drain() {
   if (state_ == state::lingering || (state_ == state::reading_head && begin_ == end_ && pending_.empty())) close();
 }
 
-void session::abandon() { close(); }
-
 void session::refuse_connection(answer a) {
   request_.head.method = proto::http_method::get;
   send_answer(a, false);

@@ -72,7 +72,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   void on_ready(std::uint32_t events) override;
   void on_deadline() override;
   void drain();   // no further request after the one under way
-  void abandon();  // nothing it asked for can be answered any more
+  void close();
   void refuse_connection(answer a);  // answers without reading anything
 
  private:
@@ -99,7 +99,6 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   void flush_pending();
   void after_answer(bool keep_alive);
   void linger();
-  void close();
   void watch(std::uint32_t events);
   void compact();
   void set_due(std::chrono::seconds from_now);

@@ -14,21 +14,8 @@ class model_lease final : public engine::lease {
 
   bool held_by(std::string_view token) { return redis_.leases().holds(name_, token); }
 
-  task<answer> take(std::string_view token, milliseconds ttl) override {
-    const bool there = co_await connection_->go();
-    if (!there) co_return answer::unknown;
-    const bool won = redis_.leases().set_nx(name_, token, ttl);
-    const bool back = co_await connection_->come_back();
-    co_return back ? as_answer(won) : answer::unknown;
-  }
-
-  task<answer> renew(std::string_view token, milliseconds ttl) override {
-    const bool there = co_await connection_->go();
-    if (!there) co_return answer::unknown;
-    const bool held = redis_.leases().renew(name_, token, ttl);
-    const bool back = co_await connection_->come_back();
-    co_return back ? as_answer(held) : answer::unknown;
-  }
+  task<answer> take(std::string_view token, milliseconds ttl) override { return ask(&expiring_keys::set_nx, token, ttl); }
+  task<answer> renew(std::string_view token, milliseconds ttl) override { return ask(&expiring_keys::renew, token, ttl); }
 
   task<void> release(std::string_view token) override {
     const bool there = co_await connection_->go();
@@ -36,6 +23,15 @@ class model_lease final : public engine::lease {
   }
 
  private:
+  using command = bool (expiring_keys::*)(const std::string&, std::string_view, milliseconds);
+  task<answer> ask(command what, std::string_view token, milliseconds ttl) {
+    const bool there = co_await connection_->go();
+    if (!there) co_return answer::unknown;
+    const bool done = (redis_.leases().*what)(name_, token, ttl);
+    const bool back = co_await connection_->come_back();
+    co_return back ? as_answer(done) : answer::unknown;
+  }
+
   model_redis& redis_;
   std::shared_ptr<model_connection> connection_;
   const std::string name_;

@@ -100,7 +100,7 @@ TEST_CASE("L1: the fast way takes what is calm, of this configuration, and neith
   const auto use = [&](const char* key, core::wall_time now, std::uint32_t generation = 1) {
     std::uint32_t route = 99;
     l1.use_calm(key, now, shared.fence, generation, [&](std::string_view record, std::uint32_t r) {
-      CHECK(proto::texts_of_record(record).body == key);
+      CHECK(proto::view_record(record).body == key);
       route = r;
       return true;
     });
