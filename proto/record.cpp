@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cassert>
+#include <charconv>
 #include <cstring>
 #include <memory>
 
@@ -155,12 +156,6 @@ std::optional<record> decode_record(std::string_view bytes) noexcept {
   return value;
 }
 
-record view_record(std::string_view bytes) noexcept {
-  record value;
-  read_fields(bytes, value);
-  return value;
-}
-
 std::optional<std::string> inflate_record(const record& value, std::uint64_t body_max) {
   const std::uint64_t size = value.body_size;
   if (size > body_max || value.body.empty() || size / value.body.size() >= compression_ratio_max) return std::nullopt;
@@ -176,13 +171,41 @@ std::optional<std::string> inflate_record(const record& value, std::uint64_t bod
 }
 
 std::string make_etag(std::string_view content_type, std::string_view body) {
-  static constexpr char digits[] = "0123456789abcdef";
+  made_etag room;
   const std::uint64_t hash =
       XXH3_64bits_withSeed(body.data(), body.size(), XXH3_64bits(content_type.data(), content_type.size()));
-  std::string out = "\"";
-  for (int shift = 60; shift >= 0; shift -= 4) out.push_back(digits[hash >> shift & 15]);
-  out.push_back('"');
-  return out;
+  return std::string(write_made_etag(hash, room));
+}
+
+std::optional<std::uint64_t> parse_made_etag(std::string_view etag) noexcept {
+  made_etag again;
+  if (etag.size() != again.size()) return std::nullopt;
+  std::uint64_t bits = 0;
+  if (std::from_chars(etag.data() + 1, etag.data() + etag.size() - 1, bits, 16).ec != std::errc()) return std::nullopt;
+  if (write_made_etag(bits, again) != etag) return std::nullopt;
+  return bits;
+}
+
+namespace {
+
+// Eight lower-case hex digits, the first one lowest in memory.
+std::uint64_t hex_digits(std::uint32_t number) noexcept {
+  constexpr std::uint64_t every_byte = 0x0101010101010101;
+  std::uint64_t x = number;
+  x = (x | x << 16) & 0x0000ffff0000ffff;
+  x = (x | x << 8) & 0x00ff00ff00ff00ff;
+  x = (x | x << 4) & 0x0f0f0f0f0f0f0f0f;  // a digit's value in each byte
+  const auto letters = (x + 6 * every_byte) >> 4 & every_byte;
+  return __builtin_bswap64(x + '0' * every_byte + ('a' - '0' - 10) * letters);
+}
+
+}  // namespace
+
+std::string_view write_made_etag(std::uint64_t bits, made_etag& to) noexcept {
+  to.front() = to.back() = '"';
+  put(to.data() + 1, hex_digits(static_cast<std::uint32_t>(bits >> 32)));
+  put(to.data() + 9, hex_digits(static_cast<std::uint32_t>(bits)));
+  return {to.data(), to.size()};
 }
 
 }  // namespace asidecar::proto

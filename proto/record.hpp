@@ -20,6 +20,7 @@
 // Every byte is covered by a checksum, so a damaged, truncated or foreign value never decodes.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -60,8 +61,6 @@ std::string encode_record(const record& value, std::uint64_t compress_above = 0)
 
 // Views into `bytes`, which must outlive the result. nullopt for anything that fails a check.
 std::optional<record> decode_record(std::string_view bytes) noexcept;
-// The same of bytes that were decoded before and have not left this process: nothing is checked.
-record view_record(std::string_view bytes) noexcept;
 
 // The same record with its body decompressed; `value` is what decode_record() made of it. nullopt when the frame is damaged, or
 // larger than body_max or than its size allows: checked before anything is decompressed.
@@ -76,5 +75,9 @@ std::uint64_t hash_tags(std::span<const std::string> names);
 
 // A strong validator for a body that came without one: 64 bits of XXH3 over content type and body, quoted.
 std::string make_etag(std::string_view content_type, std::string_view body);
+// Its 64 bits alone, for those who keep many; nullopt for an ETag of another form.
+using made_etag = std::array<char, 18>;
+std::optional<std::uint64_t> parse_made_etag(std::string_view etag) noexcept;
+std::string_view write_made_etag(std::uint64_t bits, made_etag& to) noexcept;
 
 }  // namespace asidecar::proto

@@ -19,23 +19,44 @@ namespace asidecar::core {
 
 class s3_fifo {
  public:
-  struct node {
-    node* newer = nullptr;
-    node* older = nullptr;
-    std::uint32_t bytes = 0;
-    std::uint8_t uses = 0;    // since it came or went round, at most 3
-    bool in_main = false;
+  // 16 bytes, for millions of them: an address of a process takes 48 bits on every 64-bit Linux (x86-64, arm64).
+  class node {
+   public:
+    static constexpr std::uint32_t bytes_max = (1U << 29) - 1;
+    std::uint32_t bytes() const noexcept { return static_cast<std::uint32_t>(bytes_high_) << 16 | static_cast<std::uint32_t>(bytes_low_); }
+    void bytes(std::uint32_t n) noexcept;  // while it is in no queue
+    bool in_main() const noexcept { return in_main_ != 0; }
+
+   private:
+    friend class s3_fifo;
+    static node* at(std::uint64_t address) noexcept { return reinterpret_cast<node*>(address); }
+    static std::uint64_t address(const node* n) noexcept { return reinterpret_cast<std::uint64_t>(n); }
+    node* newer() const noexcept { return at(newer_); }
+    node* older() const noexcept { return at(older_); }
+    void newer(const node* n) noexcept { newer_ = address(n); }
+    void older(const node* n) noexcept { older_ = address(n); }
+
+    std::uint64_t newer_ : 48 = 0;
+    std::uint64_t bytes_low_ : 16 = 0;
+    std::uint64_t older_ : 48 = 0;
+    std::uint64_t bytes_high_ : 13 = 0;
+    std::uint64_t uses_ : 2 = 0;  // since it came or went round, at most 3
+    std::uint64_t in_main_ : 1 = 0;
   };
 
   explicit s3_fifo(std::uint64_t bytes_max) : bytes_max_(bytes_max), small_bytes_max_(bytes_max / 10) {}
 
   std::uint64_t bytes() const noexcept { return small_.bytes + main_.bytes; }
-  bool over() const noexcept { return bytes() > bytes_max_; }
+  bool over(std::uint64_t besides = 0) const noexcept { return bytes() + besides > bytes_max_; }
+
+  std::uint64_t ghost_bytes() const noexcept { return ghosts_.capacity() * sizeof(ghost); }
 
   // `hash` identifies the node's key among the ghosts.
   void insert(node& n, std::uint64_t hash);
   void replace(node& old, node& n) noexcept;  // `n` is the same key with another value
-  static void touch(node& n) noexcept { n.uses = n.uses < 3 ? static_cast<std::uint8_t>(n.uses + 1) : n.uses; }
+  static void touch(node& n) noexcept {
+    if (n.uses_ < 3) ++n.uses_;
+  }
   void remove(node& n) noexcept;
 
   // The next to go, taken out of its queue; null when nothing is held. hash_of(node) is called for what becomes a ghost.
@@ -48,7 +69,7 @@ class s3_fifo {
     for (auto* q : {&small_, &main_})
       for (auto* n = q->oldest; n != nullptr;) {
         auto* const here = n;
-        n = n->newer;
+        n = n->newer();
         visit(*here);
       }
   }
@@ -62,14 +83,16 @@ class s3_fifo {
     void push(node& n) noexcept;
     void take(node& n) noexcept;
   };
-  // Where a hash was evicted from the small queue, and when (as a count of such evictions). One slot per hash: a collision forgets
-  // the older ghost, which only costs that key a second look.
+  // Where a hash was evicted from the small queue, and when (as a count of such evictions, in units of a 4,096th of the table). One
+  // slot per hash: a collision forgets the older ghost, which only costs that key a second look.
   struct ghost {
-    std::uint32_t tag = 0;
-    std::uint32_t when = 0;
+    std::uint16_t tag = 0;
+    std::uint16_t when = 0;
   };
 
-  queue& queue_of(const node& n) noexcept { return n.in_main ? main_ : small_; }
+  queue& queue_of(const node& n) noexcept { return n.in_main() ? main_ : small_; }
+  static std::uint16_t tag_of(std::uint64_t hash) noexcept { return static_cast<std::uint16_t>(hash >> 48 | 1); }
+  ghost& slot_of(std::uint64_t hash) noexcept { return ghosts_[hash & (ghosts_.size() - 1)]; }
   void remember(std::uint64_t hash);
   bool recall(std::uint64_t hash) noexcept;
 
@@ -77,8 +100,9 @@ class s3_fifo {
   const std::uint64_t small_bytes_max_;
   queue small_;
   queue main_;
-  std::vector<ghost> ghosts_;
-  std::uint32_t ghosts_seen_ = 0;
+  std::vector<ghost> ghosts_;  // a power of two
+  int ghost_unit_ = 0;         // as an exponent of two
+  std::uint64_t ghosts_seen_ = 0;
 };
 
 template <class HashOf>
@@ -88,9 +112,9 @@ s3_fifo::node* s3_fifo::evict(HashOf hash_of) {
     if (from_small) {
       auto& n = *small_.oldest;
       small_.take(n);
-      if (n.uses > 1) {
-        n.uses = 0;
-        n.in_main = true;
+      if (n.uses_ > 1) {
+        n.uses_ = 0;
+        n.in_main_ = 1;
         main_.push(n);
         continue;
       }
@@ -100,8 +124,8 @@ s3_fifo::node* s3_fifo::evict(HashOf hash_of) {
     if (main_.oldest == nullptr) return nullptr;
     auto& n = *main_.oldest;
     main_.take(n);
-    if (n.uses == 0) return &n;
-    --n.uses;
+    if (n.uses_ == 0) return &n;
+    --n.uses_;
     main_.push(n);
   }
 }

@@ -360,12 +360,7 @@ task<cache::count> cache::invalidate_variants(std::vector<std::string> keys, mod
 bool cache::mark_stale_in_l1(const std::string& key) {
   shared_.flights.overtake(key);
   shared_.fence.move(key);
-  const auto now = worker_.time->wall_now();
-  return shared_.l1.update(key, [now](const value& held) {
-    auto marked = held.content();
-    marked.expired_at_ms = now.time_since_epoch().count();
-    return value::encode(marked);
-  });
+  return shared_.l1.mark_stale(key, worker_.time->wall_now());
 }
 
 }  // namespace asidecar::engine

@@ -100,7 +100,7 @@ class cache : public std::enable_shared_from_this<cache> {
   template <class Use>
   bool hit(std::string_view key, core::wall_time now, Use use) {
     if (!shared_.l1.enabled() || !shared_.l1_trusted.load(std::memory_order_acquire)) return false;
-    return shared_.l1.use_calm(key, now, shared_.fence, times_.generation, [&](std::string_view record, std::uint32_t index) {
+    return shared_.l1.use_calm(key, now, shared_.fence, times_.generation, [&](const proto::record& record, std::uint32_t index) {
       const route& r = routes[index];
       return r.forward_headers.empty() && use(record, r);  // with them, the key alone does not say which variant is asked for
     });

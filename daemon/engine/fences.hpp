@@ -21,6 +21,7 @@ struct tag_marks {
   std::array<std::uint16_t, most> slots{};
   std::uint8_t size = 0;
   std::uint64_t sum = 0;
+  std::span<const std::uint16_t> used() const noexcept { return std::span(slots).first(size); }
 };
 
 class fences {
@@ -34,30 +35,31 @@ class fences {
   stamp take(std::string_view key, std::span<const std::string> tags = {}) const noexcept {
     stamp s{keys_[index(key)].load(std::memory_order_acquire), all_.load(std::memory_order_acquire), {}};
     for (const auto& tag : tags.first(std::min(tags.size(), tag_marks::most))) s.tags.slots[s.tags.size++] = static_cast<std::uint16_t>(index(tag));
-    s.tags.sum = sum_of(s.tags);
+    s.tags.sum = sum_of(s.tags.used());
     return s;
   }
   bool holds(std::string_view key, const stamp& s) const noexcept {
     return keys_[index(key)].load(std::memory_order_acquire) == s.own && all_.load(std::memory_order_acquire) == s.all && holds(s.tags);
   }
-  bool holds(const tag_marks& m) const noexcept { return m.size == 0 || sum_of(m) == m.sum; }
+  bool holds(const tag_marks& m) const noexcept { return holds(m.used(), m.sum); }
+  bool holds(std::span<const std::uint16_t> slots, std::uint64_t sum) const noexcept { return slots.empty() || sum_of(slots) == sum; }
 
   void move(std::string_view key) noexcept { keys_[index(key)].fetch_add(1, std::memory_order_acq_rel); }
   void move_tag(std::string_view tag) noexcept { tags_[index(tag)].fetch_add(1, std::memory_order_acq_rel); }
   void move_all() noexcept { all_.fetch_add(1, std::memory_order_acq_rel); }
 
  private:
-  static constexpr std::size_t slots = 4096;
-  static std::size_t index(std::string_view name) noexcept { return std::hash<std::string_view>{}(name) % slots; }
+  static constexpr std::size_t slot_count = 4096;
+  static std::size_t index(std::string_view name) noexcept { return std::hash<std::string_view>{}(name) % slot_count; }
   // Counters only grow, so the sum stands still only while all of them do.
-  std::uint64_t sum_of(const tag_marks& m) const noexcept {
+  std::uint64_t sum_of(std::span<const std::uint16_t> slots) const noexcept {
     std::uint64_t sum = 0;
-    for (std::size_t i = 0; i < m.size; ++i) sum += tags_[m.slots[i]].load(std::memory_order_acquire);
+    for (const auto slot : slots) sum += tags_[slot].load(std::memory_order_acquire);
     return sum;
   }
 
-  std::array<std::atomic<std::uint64_t>, slots> keys_{};
-  std::array<std::atomic<std::uint64_t>, slots> tags_{};
+  std::array<std::atomic<std::uint64_t>, slot_count> keys_{};
+  std::array<std::atomic<std::uint64_t>, slot_count> tags_{};
   std::atomic<std::uint64_t> all_{0};
 };
 

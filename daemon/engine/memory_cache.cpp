@@ -1,7 +1,9 @@
 #include "daemon/engine/memory_cache.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <span>
 
 namespace asidecar::engine {
 namespace {
@@ -9,15 +11,60 @@ namespace {
 // Few and large shards in a small cache, so that values of max_value's default size fit.
 constexpr std::uint64_t shard_bytes_wanted = std::uint64_t(32) << 20;
 
+// µs in 22 bits, as 17 bits shifted by up to 15: exact up to 0.13 s, and then to the 65,536th part.
+std::uint32_t pack_load_time(std::uint32_t us) noexcept {
+  constexpr int mantissa = 17;
+  const int shift = std::max(0, static_cast<int>(std::bit_width(us)) - mantissa);
+  return static_cast<std::uint32_t>(shift) << mantissa | us >> shift;
+}
+
+std::uint32_t unpack_load_time(std::uint32_t packed) noexcept { return (packed & 0x1ffff) << (packed >> 17); }
+
 }  // namespace
 
-memory_cache::entry* memory_cache::entry::make(std::string_view key, std::string_view record) {
-  char* const room = static_cast<char*>(::operator new(sizeof(entry) + key.size() + record.size()));
-  auto* const e = new (room) entry;
+// With what the index and malloc take for one.
+const std::size_t memory_cache::entry::overhead = sizeof(entry) + 12 + 16;
+
+memory_cache::entry* memory_cache::entry::make(std::string_view key, const value& v, const tag_marks& marks) {
+  static_assert(sizeof(entry) == 64);
+  const auto& content = v.content();
+  const auto made = proto::parse_made_etag(content.etag);
+  const std::array<std::string_view, 3> texts{made ? std::string_view() : content.etag, content.origin_etag, content.last_modified};
+  std::array<std::uint16_t, 3> lengths{};
+  std::size_t text_bytes = 0;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    lengths[i] = static_cast<std::uint16_t>(texts[i].size());
+    text_bytes += texts[i].size();
+  }
+  const bool has_texts = text_bytes > 0;
+  const std::size_t tail = tag_bytes(marks.size) + key.size() + (has_texts ? sizeof lengths + text_bytes : 0) + content.body.size();
+  if (tail > bytes_max - overhead) return nullptr;
+
+  auto* const e = new (::operator new(sizeof(entry) + tail)) entry;
+  e->bytes(static_cast<std::uint32_t>(overhead + tail));
   e->key_size = static_cast<std::uint16_t>(key.size());
-  e->record_size = static_cast<std::uint32_t>(record.size());
-  std::memcpy(room + sizeof(entry), key.data(), key.size());
-  std::memcpy(room + sizeof(entry) + key.size(), record.data(), record.size());
+  e->tags = marks.size;
+  e->negative = content.negative;
+  e->has_etag = made.has_value();
+  e->has_texts = has_texts;
+  e->created_ms = std::clamp<std::uint64_t>(static_cast<std::uint64_t>(std::max<std::int64_t>(0, content.created_ms)), 0, time_ms_max);
+  e->load_time = pack_load_time(content.load_time_us);
+  e->fresh_ms = static_cast<std::uint64_t>(v.life().fresh_for.count());
+  e->etag = made.value_or(0);
+
+  char* at = e->tail();
+  const auto append = [&at](const void* from, std::size_t size) {
+    if (size > 0) std::memcpy(at, from, size);
+    at += size;
+  };
+  if (marks.size > 0) {
+    append(&marks.sum, sizeof marks.sum);
+    append(marks.slots.data(), sizeof(std::uint16_t) * marks.size);
+  }
+  append(key.data(), key.size());
+  if (has_texts) append(lengths.data(), sizeof lengths);
+  for (const auto& text : texts) append(text.data(), text.size());
+  append(content.body.data(), content.body.size());
   return e;
 }
 
@@ -27,18 +74,68 @@ void memory_cache::entry::unpin(entry* e) noexcept {
   ::operator delete(e);
 }
 
-// With the index' slot at its usual load, and what malloc adds to each allocation.
-std::uint64_t memory_cache::entry::footprint(std::string_view key, std::string_view record, bool tagged) noexcept {
-  constexpr std::uint64_t index_bytes = 16;
-  constexpr std::uint64_t malloc_bytes = 16;
-  return sizeof(entry) + key.size() + record.size() + index_bytes + malloc_bytes + (tagged ? sizeof(tag_marks) + malloc_bytes : 0);
+bool memory_cache::entry::tags_hold(const fences& fence) const noexcept {
+  std::uint64_t sum = 0;
+  std::memcpy(&sum, tail(), sizeof sum);
+  return fence.holds(std::span(reinterpret_cast<const std::uint16_t*>(tail() + sizeof sum), tags), sum);
 }
 
+proto::record memory_cache::entry::record(const engine::profile& common, proto::made_etag& etag_room) const noexcept {
+  proto::record r;
+  r.negative = negative;
+  r.created_ms = static_cast<std::int64_t>(created_ms);
+  r.fresh_ms = static_cast<std::int64_t>(fresh_ms);
+  r.stale_while_revalidate_ms = common.stale_while_revalidate_ms;
+  r.stale_if_error_ms = common.stale_if_error_ms;
+  r.load_time_us = unpack_load_time(static_cast<std::uint32_t>(load_time));
+  r.content_type = common.content_type;
+  r.content_encoding = common.content_encoding;
+  if (has_etag) r.etag = proto::write_made_etag(etag, etag_room);
+  std::string_view rest(tail(), tail_size());
+  rest.remove_prefix(tag_bytes(tags) + key_size);
+  if (has_texts) {
+    std::array<std::uint16_t, 3> lengths;
+    std::memcpy(lengths.data(), rest.data(), sizeof lengths);
+    rest.remove_prefix(sizeof lengths);
+    const std::array<std::string_view*, 3> texts{&r.etag, &r.origin_etag, &r.last_modified};
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      if (lengths[i] == 0) continue;
+      *texts[i] = rest.substr(0, lengths[i]);
+      rest.remove_prefix(lengths[i]);
+    }
+  }
+  r.body = rest;
+  r.body_size = static_cast<std::uint32_t>(rest.size());
+  return r;
+}
+
+// Keeps what a value of an entry views: the entry, and copies of what the profile and the entry do not keep.
+struct memory_cache::pinned {
+  explicit pinned(entry* pinning, const engine::profile& common) : e(pinning), content_type(common.content_type), content_encoding(common.content_encoding) {
+    e->pins.fetch_add(1, std::memory_order_relaxed);
+  }
+  ~pinned() { entry::unpin(e); }
+  pinned(const pinned&) = delete;
+  pinned& operator=(const pinned&) = delete;
+
+  entry* const e;
+  const std::string content_type;
+  const std::string content_encoding;
+  proto::made_etag etag{};
+};
+
 // Only under the shard's mutex, or its index could let go of the entry.
-value_ptr memory_cache::value_of(entry* e) {
-  e->pins.fetch_add(1, std::memory_order_relaxed);
-  const std::shared_ptr<const void> pin(e, [](entry* held) { entry::unpin(held); });
-  return value::view(e->record(), pin);
+value_ptr memory_cache::value_of(const shard& s, entry* e) {
+  auto common = s.common.at(e->profile);
+  const auto keeper = std::make_shared<pinned>(e, common);
+  common.content_type = keeper->content_type;
+  common.content_encoding = keeper->content_encoding;
+  return value::view(e->record(common, keeper->etag), keeper);
+}
+
+profile memory_cache::profile_of(const value& v, const owner& whose) noexcept {
+  const auto& content = v.content();
+  return {whose, content.stale_while_revalidate_ms, content.stale_if_error_ms, content.content_type, content.content_encoding};
 }
 
 memory_cache::memory_cache(std::uint64_t bytes_max)
@@ -50,35 +147,41 @@ memory_cache::~memory_cache() {
   erase_if([](std::string_view) { return true; });
 }
 
-void memory_cache::shard::drop(entry* e) {
-  index.erase(index.find(probe{hash_of(e->key()), e->key()}));
+void memory_cache::shard::drop(entry* e) noexcept {
+  index.erase(hash_of(e->key()), e);
+  common.release(static_cast<profiles::number>(e->profile));
   entry::unpin(e);
 }
 
-void memory_cache::drop(shard& s, core::s3_fifo::node& n) {
-  s.policy.remove(n);
-  s.drop(static_cast<entry*>(&n));
+void memory_cache::remove(shard& s, entry* e) noexcept {
+  s.policy.remove(*e);
+  s.drop(e);
 }
 
 memory_cache::found memory_cache::find(std::string_view key, core::wall_time now, const fences& fence, const owner& whose) {
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
   const std::lock_guard hold(s.mutex);
-  const auto at = s.index.find(probe{hash, key});
-  if (at == s.index.end()) return {};
-  auto* e = *at;
-  if (now >= e->until || (e->tags && !fence.holds(*e->tags))) {
-    drop(s, *e);
+  entry* const e = s.find(hash, key);
+  if (e == nullptr) return {};
+  if (static_cast<std::uint64_t>(now.time_since_epoch().count()) >= e->until_ms || (e->tags > 0 && !e->tags_hold(fence))) {
+    remove(s, e);
     return {};
   }
   core::s3_fifo::touch(*e);
-  if (whose.generation != 0) e->whose = whose;
-  return {value_of(e), e->epoch == epoch_.load(std::memory_order_acquire)};
+  auto common = s.common.at(e->profile);
+  if (whose.generation != 0 && common.owner != whose) {
+    common.owner = whose;
+    if (const auto n = s.common.acquire(common); n != profiles::most) {
+      s.common.release(static_cast<profiles::number>(e->profile));
+      e->profile = n;
+    }
+  }
+  return {value_of(s, e), e->epoch == epoch_.load(std::memory_order_acquire) % epochs};
 }
 
 bool memory_cache::insert(std::string_view key, const value& v, const times& t, const fences& fence, const fences::stamp& stamp, const owner& whose) {
   if (!enabled()) return false;
-  const auto bytes = entry::footprint(key, v.bytes(), stamp.tags.size > 0);
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
   const std::lock_guard hold(s.mutex);
@@ -86,50 +189,44 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
   const auto epoch = epoch_.load(std::memory_order_acquire);
   // The fence is looked at under the mutex that the invalidation's erase() takes after it has moved the fence.
   if (!fence.holds(key, stamp)) return false;
-  const auto old = s.index.find(probe{hash, key});
-  if (bytes > shard_bytes_max_ / 16) {  // one value must not push out a shard
-    if (old != s.index.end()) drop(s, **old);
+  entry* const old = s.find(hash, key);
+  const bool fits = v.body().size() + key.size() + entry::overhead <= shard_bytes_max_ / 16;  // one value must not push out a shard
+  const auto common = fits ? s.common.acquire(profile_of(v, whose)) : profiles::most;
+  entry* const e = common == profiles::most ? nullptr : entry::make(key, v, stamp.tags);
+  if (e == nullptr) {
+    if (common != profiles::most) s.common.release(common);
+    if (old != nullptr) remove(s, old);
     return false;
   }
-  auto* const e = entry::make(key, v.bytes());
-  e->epoch = epoch;
-  e->whose = whose;
-  e->until = t.until;
-  e->calm_until = std::min(t.calm_until, t.until);
-  if (stamp.tags.size > 0) e->tags = std::make_unique<const tag_marks>(stamp.tags);
-  e->bytes = static_cast<std::uint32_t>(bytes);
-  if (old != s.index.end()) {
-    s.policy.replace(**old, *e);
-    s.drop(*old);
+  const auto ms = [](core::wall_time when) { return std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(0, when.time_since_epoch().count())), time_ms_max); };
+  e->until_ms = ms(t.until);
+  e->calm_until_ms = ms(std::min(t.calm_until, t.until));
+  e->epoch = epoch % epochs;
+  e->profile = common;
+  if (old != nullptr) {
+    s.policy.replace(*old, *e);
+    s.drop(old);
   } else {
     s.policy.insert(*e, hash);
   }
-  s.index.insert(e);
-  while (s.policy.over()) {
-    auto* out = static_cast<entry*>(s.policy.evict([](const core::s3_fifo::node& n) { return hash_of(key_of(n)); }));
+  s.index.insert(hash, e);
+  while (s.policy.over(s.beside_entries())) {
+    auto* const out = s.policy.evict([](const core::s3_fifo::node& n) { return hash_of(entry_of(n).key()); });
     if (out == nullptr) break;
-    s.drop(out);
+    s.drop(static_cast<entry*>(out));
   }
   return true;
 }
 
-bool memory_cache::update(std::string_view key, const std::function<value_ptr(const value&)>& change) {
+bool memory_cache::mark_stale(std::string_view key, core::wall_time now) {
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
   const std::lock_guard hold(s.mutex);
-  const auto at = s.index.find(probe{hash, key});
-  if (at == s.index.end()) return false;
-  auto* const old = *at;
-  const auto changed = change(*value_of(old));
-  auto* const e = entry::make(key, changed->bytes());
-  e->epoch = old->epoch;
-  e->whose = old->whose;
-  e->until = old->until;
-  e->tags = std::move(old->tags);
-  e->bytes = static_cast<std::uint32_t>(entry::footprint(key, changed->bytes(), e->tags != nullptr));
-  s.policy.replace(*old, *e);
-  s.drop(old);
-  s.index.insert(e);
+  entry* const e = s.find(hash, key);
+  if (e == nullptr) return false;
+  const auto age = now.time_since_epoch().count() - static_cast<std::int64_t>(e->created_ms);
+  e->fresh_ms = std::min(e->fresh_ms, static_cast<std::uint64_t>(std::max<std::int64_t>(0, age)));
+  e->calm_until_ms = 0;
   return true;
 }
 
@@ -137,17 +234,23 @@ bool memory_cache::erase(std::string_view key) {
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
   const std::lock_guard hold(s.mutex);
-  const auto at = s.index.find(probe{hash, key});
-  if (at == s.index.end()) return false;
-  drop(s, **at);
+  entry* const e = s.find(hash, key);
+  if (e == nullptr) return false;
+  remove(s, e);
   return true;
+}
+
+// Entries know only so many epochs: before one comes again, all of it are gone.
+void memory_cache::distrust() {
+  const auto now = epoch_.fetch_add(1, std::memory_order_acq_rel) + 1;
+  if (now % epochs == 0) erase_if([](std::string_view) { return true; });
 }
 
 std::uint64_t memory_cache::bytes() const {
   std::uint64_t total = 0;
   for (std::uint64_t i = 0; i < shard_count_; ++i) {
     const std::lock_guard hold(shards_[i]->mutex);
-    total += shards_[i]->policy.bytes();
+    total += shards_[i]->policy.bytes() + shards_[i]->beside_entries();
   }
   return total;
 }

@@ -1,5 +1,5 @@
-// L1: values in this process, bounded in bytes with all overhead counted. Each entry is one allocation: bookkeeping, key and record.
-// Sharded; each shard has a short mutex. Any thread.
+// L1: values in this process, bounded in bytes with all overhead counted. Each entry is one allocation: 64 bytes of bookkeeping, its
+// tags, its key, and the value. Sharded; each shard has a short mutex. Any thread.
 #pragma once
 
 #define XXH_INLINE_ALL
@@ -7,9 +7,7 @@
 
 #include <array>
 #include <atomic>
-#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,17 +15,12 @@
 #include <vector>
 
 #include "daemon/core/s3_fifo.hpp"
+#include "daemon/engine/bucket_index.hpp"
 #include "daemon/engine/fences.hpp"
+#include "daemon/engine/profiles.hpp"
 #include "daemon/engine/value.hpp"
 
 namespace asidecar::engine {
-
-// Which route an entry's key belongs to, under which configuration. One that is not of the configuration at work is not
-// known to belong to any of its routes.
-struct entry_owner {
-  std::uint32_t generation = 0;
-  std::uint32_t route = 0;
-};
 
 class memory_cache {
  public:
@@ -57,71 +50,82 @@ class memory_cache {
   template <class Use>
   bool use_calm(std::string_view key, core::wall_time now, const fences& fence, std::uint32_t generation, Use use);
   bool erase(std::string_view key);
-  // Another form of the same value, with the same end and tags, and no longer calm. False: not held.
-  bool update(std::string_view key, const std::function<value_ptr(const value&)>& change);
+  // The value is stale from `now` on, if it is not yet. False: not held.
+  bool mark_stale(std::string_view key, core::wall_time now);
   template <class Predicate>
   std::uint64_t erase_if(Predicate matches);
   template <class Predicate>
   std::vector<std::string> keys_if(Predicate matches);
   // What is held may be old from now on. It stays, for find() to tell.
-  void distrust() noexcept { epoch_.fetch_add(1, std::memory_order_acq_rel); }
+  void distrust();
 
   std::uint64_t bytes() const;
   std::uint64_t entries() const;
 
  private:
-  // Its key and its record stand behind it.
-  struct entry : core::s3_fifo::node {
-    std::uint16_t key_size = 0;
-    std::uint32_t record_size = 0;
-    std::atomic<std::uint32_t> pins{1};  // the index', and those of values that view the record
-    std::uint32_t epoch = 0;
-    owner whose;
-    core::wall_time until;
-    core::wall_time calm_until;
-    std::unique_ptr<const tag_marks> tags;
+  static constexpr std::uint64_t time_ms_max = (std::uint64_t(1) << 42) - 1;  // the year 2109
+  static constexpr std::uint32_t epochs = 1U << 22;
 
-    std::string_view key() const noexcept { return {reinterpret_cast<const char*>(this + 1), key_size}; }
-    std::string_view record() const noexcept { return {reinterpret_cast<const char*>(this + 1) + key_size, record_size}; }
-    static entry* make(std::string_view key, std::string_view record);
+  // Bits are counted here because there may be millions of entries. Behind it stand: of its tags the sum (8 bytes) and the counters'
+  // numbers; its key; the lengths of its texts, and these, when it has any; its body.
+  struct entry : core::s3_fifo::node {
+    std::atomic<std::uint32_t> pins{1};  // the index', and those of values that view it
+    std::uint16_t key_size = 0;
+    std::uint8_t tags = 0;
+    bool negative : 1 = false;
+    bool has_etag : 1 = false;   // one of our own making, in `etag`
+    bool has_texts : 1 = false;  // another ETag, or validators of the origin's
+    std::uint64_t until_ms : 42 = 0;
+    std::uint64_t profile : 22 = 0;
+    std::uint64_t calm_until_ms : 42 = 0;
+    std::uint64_t epoch : 22 = 0;
+    std::uint64_t created_ms : 42 = 0;
+    std::uint64_t load_time : 22 = 0;  // see pack_load_time()
+    std::uint64_t fresh_ms = 0;
+    std::uint64_t etag = 0;
+
+    static entry* make(std::string_view key, const value& v, const tag_marks& tags);
     static void unpin(entry* e) noexcept;
-    static std::uint64_t footprint(std::string_view key, std::string_view record, bool tagged) noexcept;
+    std::string_view key() const noexcept { return {tail() + tag_bytes(tags), key_size}; }
+    bool tags_hold(const fences& fence) const noexcept;
+    // Its value; `etag_room` is for an ETag of our own making. Valid under the shard's mutex.
+    proto::record record(const engine::profile& common, proto::made_etag& etag_room) const noexcept;
+    bool calm(core::wall_time now) const noexcept { return static_cast<std::uint64_t>(now.time_since_epoch().count()) < calm_until_ms; }
+
+    char* tail() noexcept { return reinterpret_cast<char*>(this + 1); }
+    const char* tail() const noexcept { return reinterpret_cast<const char*>(this + 1); }
+    std::size_t tail_size() const noexcept { return bytes() - overhead; }
+    static std::size_t tag_bytes(std::size_t tags) noexcept { return tags == 0 ? 0 : sizeof(std::uint64_t) + sizeof(std::uint16_t) * tags; }
+    static const std::size_t overhead;  // beyond the tail
   };
-  struct probe {
-    std::uint64_t hash;
-    std::string_view key;
-  };
-  struct hasher {
-    using is_transparent = void;
-    using is_avalanching = void;
-    std::size_t operator()(const probe& p) const noexcept { return p.hash; }
-    std::size_t operator()(const entry* e) const noexcept { return hash_of(e->key()); }
-  };
-  struct equal {
-    using is_transparent = void;
-    bool operator()(const entry* a, const entry* b) const noexcept { return a == b; }
-    bool operator()(const probe& p, const entry* e) const noexcept { return p.key == e->key(); }
-    bool operator()(const entry* e, const probe& p) const noexcept { return (*this)(p, e); }
+  struct hash_of_entry {
+    std::uint64_t operator()(const entry& e) const noexcept { return hash_of(e.key()); }
   };
   struct shard {
     explicit shard(std::uint64_t bytes_max) : policy(bytes_max) {}
     mutable std::mutex mutex;
     core::s3_fifo policy;
-    boost::unordered_flat_set<entry*, hasher, equal> index;
-    void drop(entry* e);
+    bucket_index<entry, hash_of_entry> index;
+    profiles common;
+    entry* find(std::uint64_t hash, std::string_view key) const {
+      return index.find(hash, [key](const entry& e) { return e.key() == key; });
+    }
+    std::uint64_t beside_entries() const noexcept { return common.bytes() + policy.ghost_bytes(); }
+    void drop(entry* e) noexcept;  // which the policy has let go
   };
+  struct pinned;
   static std::uint64_t hash_of(std::string_view key) noexcept { return XXH3_64bits(key.data(), key.size()); }
-  static std::string_view key_of(const core::s3_fifo::node& n) noexcept { return static_cast<const entry&>(n).key(); }
-  static value_ptr value_of(entry* e);
+  static const entry& entry_of(const core::s3_fifo::node& n) noexcept { return static_cast<const entry&>(n); }
+  static value_ptr value_of(const shard& s, entry* e);
+  static profile profile_of(const value& v, const owner& whose) noexcept;
   shard& shard_of(std::uint64_t hash) noexcept { return *shards_[(hash >> 40) % shard_count_]; }
+  void remove(shard& s, entry* e) noexcept;
 
   static constexpr std::uint64_t shards_max = 16;
   const std::uint64_t shard_count_;
   const std::uint64_t shard_bytes_max_;
   std::array<std::unique_ptr<shard>, shards_max> shards_;
-  std::atomic<std::uint32_t> epoch_{0};
-
-  void drop(shard& s, core::s3_fifo::node& n);
+  std::atomic<std::uint32_t> epoch_{0};  // of which entries hold the lower bits
 };
 
 template <class Use>
@@ -129,13 +133,13 @@ bool memory_cache::use_calm(std::string_view key, core::wall_time now, const fen
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
   const std::lock_guard hold(s.mutex);
-  const auto at = s.index.find(probe{hash, key});
-  if (at == s.index.end()) return false;
-  auto* const e = *at;
-  if (now >= e->calm_until || e->whose.generation != generation || e->epoch != epoch_.load(std::memory_order_acquire)) return false;
-  if (e->tags && !fence.holds(*e->tags)) return false;
+  entry* const e = s.find(hash, key);
+  if (e == nullptr || !e->calm(now) || e->epoch != epoch_.load(std::memory_order_acquire) % epochs) return false;
+  const auto& common = s.common.at(e->profile);
+  if (common.owner.generation != generation || (e->tags > 0 && !e->tags_hold(fence))) return false;
   core::s3_fifo::touch(*e);
-  return use(e->record(), e->whose.route);
+  proto::made_etag etag_room;
+  return use(e->record(common, etag_room), common.owner.route);
 }
 
 template <class Predicate>
@@ -145,8 +149,8 @@ std::uint64_t memory_cache::erase_if(Predicate matches) {
     auto& s = *shards_[i];
     const std::lock_guard hold(s.mutex);
     s.policy.for_each([&](core::s3_fifo::node& n) {
-      if (!matches(key_of(n))) return;
-      drop(s, n);
+      if (!matches(entry_of(n).key())) return;
+      remove(s, static_cast<entry*>(&n));
       ++erased;
     });
   }
@@ -159,7 +163,8 @@ std::vector<std::string> memory_cache::keys_if(Predicate matches) {
   for (std::uint64_t i = 0; i < shard_count_; ++i) {
     const std::lock_guard hold(shards_[i]->mutex);
     shards_[i]->policy.for_each([&](core::s3_fifo::node& n) {
-      if (matches(key_of(n))) out.emplace_back(key_of(n));
+      const auto key = entry_of(n).key();
+      if (matches(key)) out.emplace_back(key);
     });
   }
   return out;

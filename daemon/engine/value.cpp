@@ -22,8 +22,7 @@ core::lifetime life_of(const proto::record& r) noexcept {
   return life;
 }
 
-void value::look_at(std::string_view bytes, const proto::record& view) {
-  bytes_ = bytes;
+void value::look_at(const proto::record& view) {
   view_ = view;
   life_ = life_of(view);
 }
@@ -39,14 +38,14 @@ value_ptr value::decode(std::string bytes) {
     view = proto::decode_record(out->own_);
   }
   if (!view) return nullptr;
-  out->look_at(out->own_, *view);
+  out->look_at(*view);
   return out;
 }
 
-value_ptr value::view(std::string_view bytes, std::shared_ptr<const void> keeper) {
+value_ptr value::view(const proto::record& content, std::shared_ptr<const void> keeper) {
   const std::shared_ptr<value> out(new value);
   out->keeper_ = std::move(keeper);
-  out->look_at(bytes, proto::view_record(bytes));
+  out->look_at(content);
   return out;
 }
 

@@ -1,4 +1,4 @@
-// A cached value: the record's bytes and a view into them, shared by everyone who answers with it. Immutable: any thread.
+// A cached value, shared by everyone who answers with it. Immutable: any thread.
 #pragma once
 
 #include <memory>
@@ -21,8 +21,8 @@ class value {
   // decompressed, up to the size that any value may have.
   static value_ptr decode(std::string bytes);
   static value_ptr encode(const proto::record& content) { return decode(proto::encode_record(content)); }
-  // Of bytes() of another value, which `keeper` keeps; nothing is checked again.
-  static value_ptr view(std::string_view bytes, std::shared_ptr<const void> keeper);
+  // Of what `content` views, all of which `keeper` keeps.
+  static value_ptr view(const proto::record& content, std::shared_ptr<const void> keeper);
 
   value(const value&) = delete;
   value& operator=(const value&) = delete;
@@ -30,16 +30,15 @@ class value {
   const core::lifetime& life() const noexcept { return life_; }
   const proto::record& content() const noexcept { return view_; }
   std::string_view body() const noexcept { return view_.body; }
-  std::string_view bytes() const noexcept { return bytes_; }  // the record, not compressed
+  std::string record() const { return keeper_ ? proto::encode_record(view_) : own_; }  // not compressed
 
  private:
   value() = default;
-  void look_at(std::string_view bytes, const proto::record& view);
+  void look_at(const proto::record& view);
 
-  std::string own_;                      // the bytes, or
-  std::shared_ptr<const void> keeper_;   // who has them
-  std::string_view bytes_;
-  proto::record view_;  // into bytes_
+  std::string own_;                      // the record's bytes, or
+  std::shared_ptr<const void> keeper_;   // who has what it views
+  proto::record view_;
   core::lifetime life_;
 };
 

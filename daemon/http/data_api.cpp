@@ -53,11 +53,11 @@ answer data_api::error_answer(const load_error& e) {
   return problem(problems::internal, "an error without a name");
 }
 
-std::optional<answer> data_api::refused_key(const data_service& s, std::string_view key) {
-  if (const auto* wrong = wrong_with_key(key); wrong != nullptr) return problem(problems::bad_key, wrong);
+std::unique_ptr<answer> data_api::refused_key(const data_service& s, std::string_view key) {
+  if (const auto* wrong = wrong_with_key(key); wrong != nullptr) return std::make_unique<answer>(problem(problems::bad_key, wrong));
   const bool internal = s.prefix.empty() ? proto::names_internal(key) : proto::names_internal(std::string(s.prefix).append(key));
-  if (internal) return problem(problems::bad_key, "keys that fall under 'asidecar:' in Redis are the daemon's own");
-  return std::nullopt;
+  if (internal) return std::make_unique<answer>(problem(problems::bad_key, "keys that fall under 'asidecar:' in Redis are the daemon's own"));
+  return nullptr;
 }
 
 data_api::found_route data_api::find_route(const data_service& s, std::string_view key) const {
@@ -86,8 +86,8 @@ data_api::found_route data_api::find_route(const data_service& s, std::string_vi
       case core::key_template::match_result::no: break;
     }
   }
-  if (bad == nullptr) found.problem = problem(problems::no_route, "no route matches this key");
-  else found.problem = problem(problems::bad_key, "the key's {" + bad->name + (bad->type == core::param_type::integer ? "} is not a 64-bit integer" : "} is not a UUID"));
+  if (bad == nullptr) found.problem = std::make_unique<answer>(problem(problems::no_route, "no route matches this key"));
+  else found.problem = std::make_unique<answer>(problem(problems::bad_key, "the key's {" + bad->name + (bad->type == core::param_type::integer ? "} is not a 64-bit integer" : "} is not a UUID")));
   return found;
 }
 
@@ -123,9 +123,8 @@ data_api::known_outcome data_api::answer_known(std::string_view bytes, bool over
   const auto started = std::chrono::steady_clock::now();
   const auto now = worker_.sockets.now().wall;
   engine::route_stats* stats = nullptr;
-  const bool hit = service_->cache->hit(known.key, now, [&](std::string_view record, const engine::route& r) {
-    if (record.size() > copied_max) return false;  // not under a mutex
-    const auto value = proto::view_record(record);
+  const bool hit = service_->cache->hit(known.key, now, [&](const proto::record& value, const engine::route& r) {
+    if (value.body.size() > copied_max) return false;  // not under a mutex
     const bool unchanged = etag_matches(known.like->has_if_none_match, known.fields, value.etag);
     if (!append_hit_head(out, date, value, now, unchanged, "L1")) return false;
     if (!unchanged) out.append(value.body);

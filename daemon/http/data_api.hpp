@@ -48,11 +48,11 @@ class data_api final : public request_handler {
     std::string_view key;                         // as the cache names it; what was asked for, or `respelled`
     std::unique_ptr<const std::string> respelled;  // see core::key_template
     core::captures captures;                      // views into `key`
-    std::optional<answer> problem;  // no route, or a key that cannot be
+    std::unique_ptr<answer> problem;  // no route, or a key that cannot be; seldom there, and coroutines hold this by value
   };
   class l2_hit;
   std::unique_ptr<under_way> begin_l2(const proto::known_heads::match& known, std::string_view bytes, continuation& then);
-  static std::optional<answer> refused_key(const data_service& s, std::string_view key);  // whatever its route is
+  static std::unique_ptr<answer> refused_key(const data_service& s, std::string_view key);  // whatever its route is
   found_route find_route(const data_service& s, std::string_view key) const;
   engine::read_request read_request_for(const found_route& found, const proto::request_head& head) const;
 

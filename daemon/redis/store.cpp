@@ -231,7 +231,7 @@ class store final : public l2_store {
   }
   std::string wire_form(const engine::value& v, const item& what) const {
     if (raw_) return std::string(v.body());
-    if (what.compress_above == 0 || v.body().size() < what.compress_above) return std::string(v.bytes());
+    if (what.compress_above == 0 || v.body().size() < what.compress_above) return v.record();
     return proto::encode_record(v.content(), what.compress_above);
   }
 

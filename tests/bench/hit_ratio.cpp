@@ -38,7 +38,7 @@ double s3_fifo_ratio(const std::vector<std::uint64_t>& trace, std::size_t entrie
       continue;
     }
     at->second.key = key;
-    at->second.bytes = 1;
+    at->second.bytes(1);
     policy.insert(at->second, mixed(key));
     while (policy.over()) {
       auto* out = static_cast<item*>(policy.evict([](const auto& n) { return mixed(static_cast<const item&>(n).key); }));

@@ -362,7 +362,7 @@ class simulation {
       engine::loaded value;
       value.body = std::to_string(version);
       const auto made = engine::compose(value, rules_, nullptr, driver_->time->wall_now(), core::microseconds(0), 1);
-      redis_.set(key, std::string(made.value->bytes()), milliseconds(2000));
+      redis_.set(key, made.value->record(), milliseconds(2000));
       trace("a foreign SET of " + key + " to " + value.body);
       truth_.promise(key, version, truth::foreign);
     }

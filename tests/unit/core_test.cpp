@@ -317,7 +317,7 @@ TEST_CASE("S3-FIFO: one-hit wonders leave early, what is used stays, ghosts come
   const auto hash_of = [](const s3_fifo::node& n) { return static_cast<const item&>(n).hash; };
   std::vector<item> items(4000);
   for (std::size_t i = 0; i < items.size(); ++i) {
-    items[i].bytes = 10;
+    items[i].bytes(10);
     items[i].hash = i * 0x9E3779B97F4A7C15U;
   }
   s3_fifo policy(1000);  // room for 100
@@ -343,8 +343,8 @@ TEST_CASE("S3-FIFO: one-hit wonders leave early, what is used stays, ghosts come
   std::size_t ghost = 2999;
   while (held.count(items[ghost].hash) == 1) --ghost;
   insert(ghost);
-  CHECK(items[ghost].in_main);
-  CHECK_FALSE(items[2999].in_main);
+  CHECK(items[ghost].in_main());
+  CHECK_FALSE(items[2999].in_main());
   std::size_t seen = 0;
   policy.for_each([&](s3_fifo::node& n) {
     policy.remove(n);

@@ -99,8 +99,8 @@ TEST_CASE("L1: the fast way takes what is calm, of this configuration, and neith
   const std::vector<std::string> people{"people"};
   const auto use = [&](const char* key, core::wall_time now, std::uint32_t generation = 1) {
     std::uint32_t route = 99;
-    l1.use_calm(key, now, shared.fence, generation, [&](std::string_view record, std::uint32_t r) {
-      CHECK(proto::view_record(record).body == key);
+    l1.use_calm(key, now, shared.fence, generation, [&](const proto::record& record, std::uint32_t r) {
+      CHECK(record.body == key);
       route = r;
       return true;
     });
@@ -121,7 +121,7 @@ TEST_CASE("L1: the fast way takes what is calm, of this configuration, and neith
   CHECK(use("c", t0) == 99);
   l1.insert("d", *make_value("d"), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take("d"), {1, 7});
   CHECK(use("d", t0) == 7);
-  l1.update("d", [](const value& held) { return value::encode(held.content()); });
+  CHECK(l1.mark_stale("d", t0));
   CHECK(use("d", t0) == 99);
   l1.insert("e", *make_value("e"), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take("e"), {1, 7});
   shared.store_unheard();
