@@ -7,6 +7,7 @@
 #include <array>
 #include <memory>
 
+#include "config/libpq.hpp"
 #include "config/units.hpp"
 #include "proto/http_head.hpp"
 #include "proto/redis_keys.hpp"
@@ -172,6 +173,7 @@ std::optional<std::string> check_http_url(std::string_view text) {
 }
 
 std::optional<std::string> check_postgres_url(std::string_view text) {
+  if (const auto& problem = load_libpq(); !problem.empty()) return "a PostgreSQL origin needs libpq (Debian: libpq5): " + problem;
   char* message = nullptr;
   const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> parsed(PQconninfoParse(std::string(text).c_str(), &message),
                                                                              PQconninfoFree);
@@ -198,6 +200,7 @@ namespace {
 
 // libpq's form "host=h password='s e'", written anew from what libpq understood of it.
 std::string redact_keywords(const std::string& text) {
+  if (!load_libpq().empty()) return "***";
   const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> parsed(PQconninfoParse(text.c_str(), nullptr), PQconninfoFree);
   if (!parsed) return text.find("pass") == std::string::npos ? text : "***";
   std::string out;

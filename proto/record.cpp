@@ -156,18 +156,17 @@ std::optional<record> decode_record(std::string_view bytes) noexcept {
   return value;
 }
 
-std::optional<std::string> inflate_record(const record& value, std::uint64_t body_max) {
+bool append_inflated(std::string& out, const record& value, std::uint64_t body_max) {
   const std::uint64_t size = value.body_size;
-  if (size > body_max || value.body.empty() || size / value.body.size() >= compression_ratio_max) return std::nullopt;
-  if (ZSTD_getFrameContentSize(value.body.data(), value.body.size()) != size) return std::nullopt;
+  if (size > body_max || value.body.empty() || size / value.body.size() >= compression_ratio_max) return false;
+  if (ZSTD_getFrameContentSize(value.body.data(), value.body.size()) != size) return false;
   // Its work space is some 100 KiB: made once per thread, when it is first needed.
   thread_local const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(), ZSTD_freeDCtx);
-  std::string body(size, '\0');
-  if (ZSTD_decompressDCtx(context.get(), body.data(), body.size(), value.body.data(), value.body.size()) != size) return std::nullopt;
-  record plain = value;
-  plain.compressed = false;
-  plain.body = body;
-  return encode_record(plain);
+  const auto before = out.size();
+  out.resize(before + size);
+  if (ZSTD_decompressDCtx(context.get(), out.data() + before, size, value.body.data(), value.body.size()) == size) return true;
+  out.resize(before);
+  return false;
 }
 
 std::string make_etag(std::string_view content_type, std::string_view body) {

@@ -31,7 +31,7 @@ namespace asidecar::proto {
 
 struct record {
   bool negative = false;
-  bool compressed = false;        // `body` is as stored; see inflate_record
+  bool compressed = false;        // `body` is as stored; see append_inflated
   std::int64_t expired_at_ms = 0;  // marked stale then, ms since the Unix epoch; 0: not
   std::int64_t created_ms = 0;
   std::int64_t fresh_ms = 0;
@@ -62,9 +62,9 @@ std::string encode_record(const record& value, std::uint64_t compress_above = 0)
 // Views into `bytes`, which must outlive the result. nullopt for anything that fails a check.
 std::optional<record> decode_record(std::string_view bytes) noexcept;
 
-// The same record with its body decompressed; `value` is what decode_record() made of it. nullopt when the frame is damaged, or
-// larger than body_max or than its size allows: checked before anything is decompressed.
-std::optional<std::string> inflate_record(const record& value, std::uint64_t body_max);
+// Appends the decompressed body of what decode_record() made; `value.compressed` is true. False, and nothing appended, when the frame is
+// damaged, or larger than body_max or than its size allows: checked before anything is decompressed.
+bool append_inflated(std::string& out, const record& value, std::uint64_t body_max);
 
 // The 16 bytes that, written over bytes 16..31 of a record, mark it stale since then. 0: not marked.
 std::string expiry_mark(std::int64_t expired_at_ms);

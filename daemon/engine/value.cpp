@@ -3,11 +3,6 @@
 #include <algorithm>
 
 namespace asidecar::engine {
-namespace {
-
-constexpr std::uint64_t body_bytes_max = std::uint64_t(1) << 30;  // the largest max_value there can be, and more
-
-}  // namespace
 
 core::lifetime life_of(const proto::record& r) noexcept {
   core::lifetime life;
@@ -32,10 +27,9 @@ value_ptr value::decode(std::string bytes) {
   out->own_ = std::move(bytes);
   auto view = proto::decode_record(out->own_);
   if (view && view->compressed) {
-    auto plain = proto::inflate_record(*view, body_bytes_max);
-    if (!plain) return nullptr;
-    out->own_ = std::move(*plain);
-    view = proto::decode_record(out->own_);
+    if (!proto::append_inflated(out->inflated_, *view, body_bytes_max)) return nullptr;
+    view->compressed = false;
+    view->body = out->inflated_;
   }
   if (!view) return nullptr;
   out->look_at(*view);

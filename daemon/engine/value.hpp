@@ -12,6 +12,8 @@ namespace asidecar::engine {
 
 core::lifetime life_of(const proto::record& r) noexcept;
 
+inline constexpr std::uint64_t body_bytes_max = std::uint64_t(1) << 30;  // the largest max_value there can be, and more
+
 class value;
 using value_ptr = std::shared_ptr<const value>;
 
@@ -30,13 +32,14 @@ class value {
   const core::lifetime& life() const noexcept { return life_; }
   const proto::record& content() const noexcept { return view_; }
   std::string_view body() const noexcept { return view_.body; }
-  std::string record() const { return keeper_ ? proto::encode_record(view_) : own_; }  // not compressed
+  std::string record() const { return keeper_ || !inflated_.empty() ? proto::encode_record(view_) : own_; }  // not compressed
 
  private:
   value() = default;
   void look_at(const proto::record& view);
 
-  std::string own_;                      // the record's bytes, or
+  std::string own_;                      // the record's bytes,
+  std::string inflated_;                 // with its body if that was compressed; or
   std::shared_ptr<const void> keeper_;   // who has what it views
   proto::record view_;
   core::lifetime life_;

@@ -121,7 +121,7 @@ bool append_hit_head(std::string& out, std::string_view date, const proto::recor
   w.literal("\r\n");
   if (!unchanged) {
     w.literal("Content-Length: ");
-    w.number(static_cast<std::int64_t>(value.body.size()));
+    w.number(value.body_size);
     w.literal("\r\n");
   }
   w.literal("\r\n");

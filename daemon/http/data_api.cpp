@@ -162,27 +162,30 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
  private:
   void on_plain(bool up, std::string bytes) override {
     const auto now = api_.worker_.sockets.now();
-    auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
-    engine::value_ptr inflated;
-    if (record && record->compressed) {
-      inflated = engine::value::decode(std::move(bytes));
-      record = inflated ? std::optional(inflated->content()) : std::nullopt;
-    }
-    if (!record || !engine::cache::plainly_fresh(*record, *route_, now.wall)) {
-      if (up) seen = engine::cache::seen_in_store{{true, inflated ? inflated : engine::value::decode(std::move(bytes))}, stamp_};
-      return then_.undecided();
-    }
+    const auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
+    if (!record || !engine::cache::plainly_fresh(*record, *route_, now.wall)) return leave(up, std::move(bytes));
     const bool unchanged = etag_matches(has_if_none_match_, fields_, record->etag);
     auto& out = api_.scratch_;
     out.clear();
-    if (!append_hit_head(out, api_.date_.at(now.wall), *record, now.wall, unchanged, "L2")) return then_.undecided();
+    if (!append_hit_head(out, api_.date_.at(now.wall), *record, now.wall, unchanged, "L2")) return leave(up, std::move(bytes));
+    const bool apart = record->body_size > copied_max;
+    std::string inflated;
+    std::string_view body;  // what is not in `out`
+    if (!unchanged) {
+      if (record->compressed && !proto::append_inflated(apart ? inflated : out, *record, engine::body_bytes_max)) return leave(up, {});
+      if (!record->compressed && !apart) out.append(record->body);
+      if (apart) body = record->compressed ? inflated : record->body;
+    }
     auto& stats = *route_->stats;
     const auto took = now.steady - started_;
-    const bool apart = !unchanged && record->body.size() > copied_max;
-    if (!unchanged && !apart) out.append(record->body);
-    if (!then_.answered(head_size_, out, apart ? record->body : std::string_view())) return;
+    if (!then_.answered(head_size_, out, body)) return;
     stats.results[static_cast<std::size_t>(read_result::l2)].add();
     stats.latency.observe(took);
+  }
+  // To the general way, with what Redis answered.
+  void leave(bool up, std::string bytes) {
+    if (up) seen = engine::cache::seen_in_store{{true, engine::value::decode(std::move(bytes))}, stamp_};
+    then_.undecided();
   }
 
   data_api& api_;

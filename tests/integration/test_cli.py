@@ -143,6 +143,34 @@ def test_a_missing_file_exits_2_and_is_named(command, tmp_path):
     assert "absent.yaml" in done.stdout + done.stderr
 
 
+WITHOUT_LIBPQ = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+void *dlopen(const char *name, int flags) {
+  void *(*real)(const char *, int) = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
+  return real(name != 0 && strstr(name, "libpq") != 0 ? "libpq.so.absent" : name, flags);
+}
+"""
+
+
+@pytest.mark.skipif(any(preset in BINARY for preset in ("/asan/", "/tsan/")), reason="a sanitizer wants to be loaded first")
+def test_without_libpq_only_a_postgres_origin_fails_and_says_why(tmp_path):
+    source, library = tmp_path / "without_libpq.c", tmp_path / "without_libpq.so"
+    source.write_text(WITHOUT_LIBPQ)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD)
+    env = {"LD_PRELOAD": str(library)}
+    assert run_cli("check", "-c", str(file), env=env).returncode == 0
+    file.write_text(GOOD.replace("web: {http: \"http://127.0.0.1:9000\"}", "web: {http: \"http://127.0.0.1:9000\"}\n  pg: {postgres: \"host=h password=hunter2\"}"))
+    assert run_cli("check", "-c", str(file)).returncode == 0
+    done = run_cli("check", "-c", str(file), env=env)
+    assert done.returncode == 2
+    assert re.search(r"a.yaml:6:.*libpq5.*libpq.so.absent", done.stdout + done.stderr)
+    assert "hunter2" not in done.stdout + done.stderr + run_cli("config", "-c", str(file), env=env).stdout
+
+
 def test_a_good_file_exits_0(check):
     code, errors, _ = check(GOOD)
     assert (code, errors) == (0, [])

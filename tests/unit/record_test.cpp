@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "daemon/engine/value.hpp"
 #include "proto/backplane_message.hpp"
 #include "proto/redis_keys.hpp"
 #include "proto/resp.hpp"
@@ -63,11 +64,16 @@ TEST_CASE("a compressed record is inflated, within bounds, and a damaged one is 
   const auto stored = decode_record(small);
   REQUIRE(stored);
   CHECK(stored->compressed);
-  const auto plain = inflate_record(*stored, 1 << 20);
-  REQUIRE(plain);
-  CHECK(decode_record(*plain)->body == body);
-  CHECK(*plain == encode_record(r));
-  CHECK_FALSE(inflate_record(*stored, body.size() - 1));
+  CHECK(stored->body_size == body.size());
+  std::string plain = "before ";
+  REQUIRE(append_inflated(plain, *stored, 1 << 20));
+  CHECK(plain == "before " + body);
+  plain.clear();
+  CHECK_FALSE(append_inflated(plain, *stored, body.size() - 1));
+  const auto value = asidecar::engine::value::decode(small);
+  REQUIRE(value);
+  CHECK(value->body() == body);
+  CHECK(value->record() == encode_record(r));
   for (std::size_t i = 0; i < small.size(); ++i) {
     auto bad = small;
     bad[i] = static_cast<char>(bad[i] ^ 1);
@@ -80,9 +86,14 @@ TEST_CASE("a compressed record is inflated, within bounds, and a damaged one is 
   CHECK(kept.size() > zeros.size());
   auto bomb = *stored;
   bomb.body_size = 1000 * static_cast<std::uint32_t>(stored->body.size());
-  CHECK_FALSE(inflate_record(bomb, std::uint64_t(1) << 30));
+  CHECK_FALSE(append_inflated(plain, bomb, std::uint64_t(1) << 30));
   bomb.body_size = static_cast<std::uint32_t>(body.size()) + 1;
-  CHECK_FALSE(inflate_record(bomb, std::uint64_t(1) << 30));
+  CHECK_FALSE(append_inflated(plain, bomb, std::uint64_t(1) << 30));
+  bomb = *stored;
+  const std::string cut(stored->body.substr(0, stored->body.size() - 1));
+  bomb.body = cut;
+  CHECK_FALSE(append_inflated(plain, bomb, std::uint64_t(1) << 30));
+  CHECK(plain.empty());
 }
 
 TEST_CASE("a record is marked stale in place") {
