@@ -86,6 +86,10 @@ class memory_cache {
 
     static entry* make(std::string_view key, const value& v, const tag_marks& tags);
     static void unpin(entry* e) noexcept;
+    // Its first lines at once, instead of one after the other as they turn out to be needed.
+    void prefetch() const noexcept {
+      for (int line = 0; line < 5; ++line) __builtin_prefetch(reinterpret_cast<const char*>(this) + 64 * line);
+    }
     std::string_view key() const noexcept { return {tail() + tag_bytes(tags), key_size}; }
     bool tags_hold(const fences& fence) const noexcept;
     // Its value; `etag_room` is for an ETag of our own making. Valid under the shard's mutex.
@@ -108,7 +112,10 @@ class memory_cache {
     bucket_index<entry, hash_of_entry> index;
     profiles common;
     entry* find(std::uint64_t hash, std::string_view key) const {
-      return index.find(hash, [key](const entry& e) { return e.key() == key; });
+      return index.find(hash, [key](const entry& e) {
+        e.prefetch();
+        return e.key() == key;
+      });
     }
     std::uint64_t beside_entries() const noexcept { return common.bytes() + policy.ghost_bytes(); }
     void drop(entry* e) noexcept;  // which the policy has let go

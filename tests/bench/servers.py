@@ -35,6 +35,7 @@ class Server:
     """A process, with its children, pinned to one core. `path` is what the load generator asks for, with `headers`."""
     name = "?"
     path = "/"
+    environment = {}
 
     @classmethod
     def missing(cls):
@@ -55,7 +56,8 @@ class Server:
 
     def start(self):
         with open(self.log_file, "ab") as log:
-            self.process = subprocess.Popen(["taskset", "-c", str(self.core), *self.command()], stdout=log, stderr=log, cwd=self.directory)
+            self.process = subprocess.Popen(["taskset", "-c", str(self.core), *self.command()], stdout=log, stderr=log, cwd=self.directory,
+                                            env={**os.environ, **self.environment})
         try:
             wait_for_port(self.port)
             self.fill()
