@@ -1,17 +1,21 @@
 #!/usr/bin/python3
-"""What cold misses cost PostgreSQL, with and without shared queries.
+"""What cold misses cost PostgreSQL, with and without shared queries, and how long a lone one takes.
 
     tests/bench/misses.py [--keys N]
 
-64 connections ask for distinct rows of a table, each once; CPU time is that of all of PostgreSQL's processes, divided by the keys.
+64 connections ask for distinct rows of a table, each once; CPU time is that of all of PostgreSQL's processes, divided by the keys. Then
+one connection does. pgbench with prepared selects is the usual way: one query at a time, on 8 connections and on one.
 """
 import argparse
 import pathlib
+import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+PGBENCH = next(iter(sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/pgbench"))), "pgbench")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
@@ -37,7 +41,7 @@ class Misses(servers.Asidecar):
         self.postgres, self.batch = postgres, batch
 
     def configuration(self):
-        return {**super().configuration(), "origins": {"db": {"postgres": self.postgres.url, "connections": 4}},
+        return {**super().configuration(), "origins": {"db": {"postgres": self.postgres.url, "connections": 8}},
                 "routes": [{"name": "row", "key": "row:{id:int}", "origin": "db", "load": "SELECT id, payload FROM rows WHERE id = {id}",
                             "batch": self.batch, "ttl": "1h"}]}
 
@@ -45,21 +49,31 @@ class Misses(servers.Asidecar):
         pass
 
 
-def run(directory, postgres, batch, seconds):
+def run(directory, postgres, batch, connections, seconds):
+    """PostgreSQL's CPU per key in us, keys/s, and the median latency in us."""
     server = Misses(directory, postgres, batch).start()
     script = pathlib.Path(directory) / "distinct.lua"
     script.write_text(SCRIPT)
     try:
         time.sleep(0.5)
         before = measure.cpu_seconds(postgres._process.pid)
-        out = subprocess.run(["taskset", "-c", "1", "wrk", "-t1", "-c64", f"-d{seconds}s", "-s", script, server.url], capture_output=True, text=True, check=True).stdout
+        f = measure.load(server, connections, seconds, 1, script)
         used = measure.cpu_seconds(postgres._process.pid) - before
     finally:
         server.stop()
-    requests = int(out.split(" requests in")[0].split()[-1])
-    if "Non-2xx" in out:
-        raise RuntimeError(out)
-    return requests, used / requests * 1e6, requests / seconds
+    return used / (f["requests_per_s"] * seconds) * 1e6, f["requests_per_s"], f["p50_us"]
+
+
+def pgbench(directory, postgres, keys, connections, seconds):
+    """The same of prepared selects, one at a time on each connection. pgbench tells the mean latency only."""
+    script = pathlib.Path(directory) / "select.sql"
+    script.write_text(f"\\set id random(1, {keys})\nSELECT id, payload FROM rows WHERE id = :id;\n")
+    before = measure.cpu_seconds(postgres._process.pid)
+    out = subprocess.run(["taskset", "-c", "1", PGBENCH, "-n", "-M", "prepared", "-c", str(connections), "-T", str(seconds), "-f", script, postgres.url],
+                         capture_output=True, text=True, check=True).stdout
+    used = measure.cpu_seconds(postgres._process.pid) - before
+    per_s = float(re.search(r"tps = ([\d.]+)", out).group(1))
+    return used / (per_s * seconds) * 1e6, per_s, connections / per_s * 1e6
 
 
 def main():
@@ -72,17 +86,18 @@ def main():
     try:
         postgres.run(f"CREATE TABLE rows AS SELECT n AS id, repeat('x', 200) AS payload FROM generate_series(1, {options.keys}) AS n; ALTER TABLE rows ADD PRIMARY KEY (id)")
         postgres.run("VACUUM ANALYZE rows")
-        figures = {1: [], 64: []}
         with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
-            for _ in range(options.rounds):
-                for batch in figures:
-                    figures[batch].append(run(directory, postgres, batch, options.seconds))
-        print("| batch | PostgreSQL CPU us/key | keys/s |\n|---|---|---|")
-        for batch, runs in figures.items():
-            middle = sorted(runs, key=lambda r: r[1])[len(runs) // 2]
-            print(f"| {batch} | {middle[1]:.1f} | {middle[2]:.0f} |")
-        ratios = sorted(b[1] / a[1] for a, b in zip(figures[1], figures[64]))
-        print(f"\nratio of CPU per key: {ratios[len(ratios) // 2]:.2f}")
+            for connections in (64, 1):
+                ways = {"prepared selects (pgbench), " + ("8 connections" if connections > 1 else "1 connection"):
+                            lambda of=min(8, connections): pgbench(directory, postgres, options.keys, of, options.seconds),
+                        **{f"asidecar, batch {n}": lambda n=n, of=connections: run(directory, postgres, n, of, options.seconds) for n in (1, 64)}}
+                rounds = [{name: way() for name, way in ways.items()} for _ in range(options.rounds)]
+                usual = next(iter(ways))
+                print(f"\n| {connections} at a time | PostgreSQL CPU us/key | × | keys/s | latency us | × |\n|---|---|---|---|---|---|")
+                for name in ways:
+                    cpu, per_s, latency = (statistics.median(r[name][i] for r in rounds) for i in range(3))
+                    by_cpu, by_latency = (statistics.median(r[name][i] / r[usual][i] for r in rounds) for i in (0, 2))
+                    print(f"| {name} | {cpu:.1f} | {by_cpu:.2f} | {per_s:.0f} | {latency:.0f} | {by_latency:.2f} |")
     finally:
         postgres.remove()
 
