@@ -173,7 +173,7 @@ std::optional<std::string> check_http_url(std::string_view text) {
 }
 
 std::optional<std::string> check_postgres_url(std::string_view text) {
-  if (const auto& problem = load_libpq(); !problem.empty()) return "a PostgreSQL origin needs libpq (Debian: libpq5): " + problem;
+  if (const auto problem = load_libpq(); !problem.empty()) return "a PostgreSQL origin needs libpq (Debian: libpq5): " + problem;
   char* message = nullptr;
   const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> parsed(PQconninfoParse(std::string(text).c_str(), &message),
                                                                              PQconninfoFree);

@@ -3,31 +3,36 @@
 #include <dlfcn.h>
 #include <libpq-fe.h>
 
+#include <atomic>
 #include <stdexcept>
 
 namespace asidecar::config {
 namespace {
 
-struct library {
-  void* handle = ::dlopen("libpq.so.5", RTLD_LAZY | RTLD_LOCAL);
-  std::string problem = handle != nullptr ? std::string() : std::string(::dlerror());
-};
-
-const library& libpq() {
-  static const library loaded;  // for as long as the process lives
-  return loaded;
-}
+std::atomic<void*> library = nullptr;  // for as long as the process lives
 
 template <class Function>
 Function find(const char* name) {
-  void* const at = libpq().handle != nullptr ? ::dlsym(libpq().handle, name) : nullptr;
+  void* const loaded = library.load(std::memory_order_acquire);
+  void* const at = loaded != nullptr ? ::dlsym(loaded, name) : nullptr;
   if (at == nullptr) throw std::runtime_error(std::string("libpq has no ") + name);
   return reinterpret_cast<Function>(at);
 }
 
 }  // namespace
 
-const std::string& load_libpq() { return libpq().problem; }
+// One that failed is tried again: libpq may have been installed since.
+std::string load_libpq() {
+  if (library.load(std::memory_order_acquire) != nullptr) return {};
+  void* const loaded = ::dlopen("libpq.so.5", RTLD_LAZY | RTLD_LOCAL);
+  if (loaded == nullptr) {
+    const char* const why = ::dlerror();
+    return why != nullptr ? why : "it cannot be loaded";
+  }
+  if (::dlsym(loaded, "PQenterPipelineMode") == nullptr) return "libpq.so.5 is older than PostgreSQL 14";
+  library.store(loaded, std::memory_order_release);
+  return {};
+}
 
 }  // namespace asidecar::config
 

@@ -7,6 +7,6 @@
 namespace asidecar::config {
 
 // Empty when libpq is there; otherwise why not. Nothing of libpq may be called before. Any thread.
-const std::string& load_libpq();
+std::string load_libpq();
 
 }  // namespace asidecar::config

@@ -49,8 +49,6 @@ class s3_fifo {
   std::uint64_t bytes() const noexcept { return small_.bytes + main_.bytes; }
   bool over(std::uint64_t besides = 0) const noexcept { return bytes() + besides > bytes_max_; }
 
-  std::uint64_t ghost_bytes() const noexcept { return ghosts_.capacity() * sizeof(ghost); }
-
   // `hash` identifies the node's key among the ghosts.
   void insert(node& n, std::uint64_t hash);
   void replace(node& old, node& n) noexcept;  // `n` is the same key with another value

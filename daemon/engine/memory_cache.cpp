@@ -22,10 +22,10 @@ std::uint32_t unpack_load_time(std::uint32_t packed) noexcept { return (packed &
 
 }  // namespace
 
-// With what the index and malloc take for one.
-const std::size_t memory_cache::entry::overhead = sizeof(entry) + 12 + 16;
+// With what the index, malloc and the policy's ghosts take for one.
+const std::size_t memory_cache::entry::overhead = sizeof(entry) + 12 + 16 + 12;
 
-memory_cache::entry* memory_cache::entry::make(std::string_view key, const value& v, const tag_marks& marks) {
+memory_cache::entry* memory_cache::entry::make(std::string_view key, const value& v, const tag_marks& marks, std::uint64_t largest) {
   static_assert(sizeof(entry) == 64);
   const auto& content = v.content();
   const auto made = proto::parse_made_etag(content.etag);
@@ -38,7 +38,7 @@ memory_cache::entry* memory_cache::entry::make(std::string_view key, const value
   }
   const bool has_texts = text_bytes > 0;
   const std::size_t tail = tag_bytes(marks.size) + key.size() + (has_texts ? sizeof lengths + text_bytes : 0) + content.body.size();
-  if (tail > bytes_max - overhead) return nullptr;
+  if (overhead + tail > std::min<std::uint64_t>(largest, bytes_max)) return nullptr;
 
   auto* const e = new (::operator new(sizeof(entry) + tail)) entry;
   e->bytes(static_cast<std::uint32_t>(overhead + tail));
@@ -190,9 +190,8 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
   // The fence is looked at under the mutex that the invalidation's erase() takes after it has moved the fence.
   if (!fence.holds(key, stamp)) return false;
   entry* const old = s.find(hash, key);
-  const bool fits = v.body().size() + key.size() + entry::overhead <= shard_bytes_max_ / 16;  // one value must not push out a shard
-  const auto common = fits ? s.common.acquire(profile_of(v, whose)) : profiles::most;
-  entry* const e = common == profiles::most ? nullptr : entry::make(key, v, stamp.tags);
+  const auto common = s.common.acquire(profile_of(v, whose));
+  entry* const e = common == profiles::most ? nullptr : entry::make(key, v, stamp.tags, shard_bytes_max_ / 16);  // one value must not push out a shard
   if (e == nullptr) {
     if (common != profiles::most) s.common.release(common);
     if (old != nullptr) remove(s, old);
@@ -210,7 +209,7 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
     s.policy.insert(*e, hash);
   }
   s.index.insert(hash, e);
-  while (s.policy.over(s.beside_entries())) {
+  while (s.policy.over(s.common.bytes())) {
     auto* const out = s.policy.evict([](const core::s3_fifo::node& n) { return hash_of(entry_of(n).key()); });
     if (out == nullptr) break;
     s.drop(static_cast<entry*>(out));
@@ -250,7 +249,7 @@ std::uint64_t memory_cache::bytes() const {
   std::uint64_t total = 0;
   for (std::uint64_t i = 0; i < shard_count_; ++i) {
     const std::lock_guard hold(shards_[i]->mutex);
-    total += shards_[i]->policy.bytes() + shards_[i]->beside_entries();
+    total += shards_[i]->policy.bytes() + shards_[i]->common.bytes();
   }
   return total;
 }

@@ -84,7 +84,8 @@ class memory_cache {
     std::uint64_t fresh_ms = 0;
     std::uint64_t etag = 0;
 
-    static entry* make(std::string_view key, const value& v, const tag_marks& tags);
+    // Null when it would take more than `largest` bytes.
+    static entry* make(std::string_view key, const value& v, const tag_marks& tags, std::uint64_t largest);
     static void unpin(entry* e) noexcept;
     // Its first lines at once, instead of one after the other as they turn out to be needed.
     void prefetch() const noexcept {
@@ -117,7 +118,6 @@ class memory_cache {
         return e.key() == key;
       });
     }
-    std::uint64_t beside_entries() const noexcept { return common.bytes() + policy.ghost_bytes(); }
     void drop(entry* e) noexcept;  // which the policy has let go
   };
   struct pinned;

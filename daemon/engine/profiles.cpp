@@ -62,6 +62,7 @@ void profiles::release(number n) noexcept {
   held = {};
   unused_.push_back(n);
   if (last_ == n) last_ = most;
+  if (numbers_.empty()) *this = profiles();  // gives its memory back
 }
 
 }  // namespace asidecar::engine
