@@ -1,5 +1,5 @@
-// libpq, loaded when it is first needed: with what it needs itself (GnuTLS, Kerberos, LDAP) it takes 3 MiB and a third of the time to
-// start, which a daemon without a PostgreSQL origin need not pay. Its functions are declared by <libpq-fe.h> as ever.
+// libpq, loaded when it is first needed: with what it needs itself (GnuTLS, Kerberos, LDAP) it takes 3 MiB, which a daemon
+// without a PostgreSQL origin need not pay. Its functions are declared by <libpq-fe.h> as ever.
 #pragma once
 
 #include <string>

@@ -43,11 +43,11 @@ memory_cache::entry* memory_cache::entry::make(std::string_view key, const value
   auto* const e = new (::operator new(sizeof(entry) + tail)) entry;
   e->bytes(static_cast<std::uint32_t>(overhead + tail));
   e->key_size = static_cast<std::uint16_t>(key.size());
-  e->tags = marks.size;
+  e->tag_count = marks.size;
   e->negative = content.negative;
   e->has_etag = made.has_value();
   e->has_texts = has_texts;
-  e->created_ms = std::clamp<std::uint64_t>(static_cast<std::uint64_t>(std::max<std::int64_t>(0, content.created_ms)), 0, time_ms_max);
+  e->created_ms = packed_time(v.life().created);
   e->load_time = pack_load_time(content.load_time_us);
   e->fresh_ms = static_cast<std::uint64_t>(v.life().fresh_for.count());
   e->etag = made.value_or(0);
@@ -77,7 +77,7 @@ void memory_cache::entry::unpin(entry* e) noexcept {
 bool memory_cache::entry::tags_hold(const fences& fence) const noexcept {
   std::uint64_t sum = 0;
   std::memcpy(&sum, tail(), sizeof sum);
-  return fence.holds(std::span(reinterpret_cast<const std::uint16_t*>(tail() + sizeof sum), tags), sum);
+  return fence.holds(std::span(reinterpret_cast<const std::uint16_t*>(tail() + sizeof sum), tag_count), sum);
 }
 
 proto::record memory_cache::entry::record(const engine::profile& common, proto::made_etag& etag_room) const noexcept {
@@ -92,7 +92,7 @@ proto::record memory_cache::entry::record(const engine::profile& common, proto::
   r.content_encoding = common.content_encoding;
   if (has_etag) r.etag = proto::write_made_etag(etag, etag_room);
   std::string_view rest(tail(), tail_size());
-  rest.remove_prefix(tag_bytes(tags) + key_size);
+  rest.remove_prefix(tag_bytes(tag_count) + key_size);
   if (has_texts) {
     std::array<std::uint16_t, 3> lengths;
     std::memcpy(lengths.data(), rest.data(), sizeof lengths);
@@ -126,7 +126,7 @@ struct memory_cache::pinned {
 
 // Only under the shard's mutex, or its index could let go of the entry.
 value_ptr memory_cache::value_of(const shard& s, entry* e) {
-  auto common = s.common.at(e->profile);
+  auto common = s.shared.at(e->profile);
   const auto keeper = std::make_shared<pinned>(e, common);
   common.content_type = keeper->content_type;
   common.content_encoding = keeper->content_encoding;
@@ -149,7 +149,7 @@ memory_cache::~memory_cache() {
 
 void memory_cache::shard::drop(entry* e) noexcept {
   index.erase(hash_of(e->key()), e);
-  common.release(static_cast<profiles::number>(e->profile));
+  shared.release(static_cast<profiles::number>(e->profile));
   entry::unpin(e);
 }
 
@@ -164,16 +164,16 @@ memory_cache::found memory_cache::find(std::string_view key, core::wall_time now
   const std::lock_guard hold(s.mutex);
   entry* const e = s.find(hash, key);
   if (e == nullptr) return {};
-  if (static_cast<std::uint64_t>(now.time_since_epoch().count()) >= e->until_ms || (e->tags > 0 && !e->tags_hold(fence))) {
+  if (packed_time(now) >= e->until_ms || (e->tag_count > 0 && !e->tags_hold(fence))) {
     remove(s, e);
     return {};
   }
   core::s3_fifo::touch(*e);
-  auto common = s.common.at(e->profile);
+  auto common = s.shared.at(e->profile);
   if (whose.generation != 0 && common.owner != whose) {
     common.owner = whose;
-    if (const auto n = s.common.acquire(common); n != profiles::most) {
-      s.common.release(static_cast<profiles::number>(e->profile));
+    if (const auto n = s.shared.acquire(common); n != profiles::most) {
+      s.shared.release(static_cast<profiles::number>(e->profile));
       e->profile = n;
     }
   }
@@ -190,18 +190,17 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
   // The fence is looked at under the mutex that the invalidation's erase() takes after it has moved the fence.
   if (!fence.holds(key, stamp)) return false;
   entry* const old = s.find(hash, key);
-  const auto common = s.common.acquire(profile_of(v, whose));
-  entry* const e = common == profiles::most ? nullptr : entry::make(key, v, stamp.tags, shard_bytes_max_ / 16);  // one value must not push out a shard
+  const auto number = s.shared.acquire(profile_of(v, whose));
+  entry* const e = number == profiles::most ? nullptr : entry::make(key, v, stamp.tags, shard_bytes_max_ / 16);  // one value must not push out a shard
   if (e == nullptr) {
-    if (common != profiles::most) s.common.release(common);
+    if (number != profiles::most) s.shared.release(number);
     if (old != nullptr) remove(s, old);
     return false;
   }
-  const auto ms = [](core::wall_time when) { return std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(0, when.time_since_epoch().count())), time_ms_max); };
-  e->until_ms = ms(t.until);
-  e->calm_until_ms = ms(std::min(t.calm_until, t.until));
+  e->until_ms = packed_time(t.until);
+  e->calm_until_ms = packed_time(std::min(t.calm_until, t.until));
   e->epoch = epoch % epochs;
-  e->profile = common;
+  e->profile = number;
   if (old != nullptr) {
     s.policy.replace(*old, *e);
     s.drop(old);
@@ -209,7 +208,7 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
     s.policy.insert(*e, hash);
   }
   s.index.insert(hash, e);
-  while (s.policy.over(s.common.bytes())) {
+  while (s.policy.over(s.shared.bytes())) {
     auto* const out = s.policy.evict([](const core::s3_fifo::node& n) { return hash_of(entry_of(n).key()); });
     if (out == nullptr) break;
     s.drop(static_cast<entry*>(out));
@@ -249,7 +248,7 @@ std::uint64_t memory_cache::bytes() const {
   std::uint64_t total = 0;
   for (std::uint64_t i = 0; i < shard_count_; ++i) {
     const std::lock_guard hold(shards_[i]->mutex);
-    total += shards_[i]->policy.bytes() + shards_[i]->common.bytes();
+    total += shards_[i]->policy.bytes() + shards_[i]->shared.bytes();
   }
   return total;
 }

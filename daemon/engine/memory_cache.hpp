@@ -5,6 +5,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -65,13 +66,16 @@ class memory_cache {
  private:
   static constexpr std::uint64_t time_ms_max = (std::uint64_t(1) << 42) - 1;  // the year 2109
   static constexpr std::uint32_t epochs = 1U << 22;
+  static std::uint64_t packed_time(core::wall_time t) noexcept {
+    return std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(0, t.time_since_epoch().count())), time_ms_max);
+  }
 
   // Bits are counted here because there may be millions of entries. Behind it stand: of its tags the sum (8 bytes) and the counters'
   // numbers; its key; the lengths of its texts, and these, when it has any; its body.
   struct entry : core::s3_fifo::node {
     std::atomic<std::uint32_t> pins{1};  // the index', and those of values that view it
     std::uint16_t key_size = 0;
-    std::uint8_t tags = 0;
+    std::uint8_t tag_count = 0;
     bool negative : 1 = false;
     bool has_etag : 1 = false;   // one of our own making, in `etag`
     bool has_texts : 1 = false;  // another ETag, or validators of the origin's
@@ -91,16 +95,16 @@ class memory_cache {
     void prefetch() const noexcept {
       for (int line = 0; line < 5; ++line) __builtin_prefetch(reinterpret_cast<const char*>(this) + 64 * line);
     }
-    std::string_view key() const noexcept { return {tail() + tag_bytes(tags), key_size}; }
+    std::string_view key() const noexcept { return {tail() + tag_bytes(tag_count), key_size}; }
     bool tags_hold(const fences& fence) const noexcept;
     // Its value; `etag_room` is for an ETag of our own making. Valid under the shard's mutex.
     proto::record record(const engine::profile& common, proto::made_etag& etag_room) const noexcept;
-    bool calm(core::wall_time now) const noexcept { return static_cast<std::uint64_t>(now.time_since_epoch().count()) < calm_until_ms; }
+    bool calm(core::wall_time now) const noexcept { return packed_time(now) < calm_until_ms; }
 
     char* tail() noexcept { return reinterpret_cast<char*>(this + 1); }
     const char* tail() const noexcept { return reinterpret_cast<const char*>(this + 1); }
     std::size_t tail_size() const noexcept { return bytes() - overhead; }
-    static std::size_t tag_bytes(std::size_t tags) noexcept { return tags == 0 ? 0 : sizeof(std::uint64_t) + sizeof(std::uint16_t) * tags; }
+    static std::size_t tag_bytes(std::size_t count) noexcept { return count == 0 ? 0 : sizeof(std::uint64_t) + sizeof(std::uint16_t) * count; }
     static const std::size_t overhead;  // beyond the tail
   };
   struct hash_of_entry {
@@ -111,7 +115,7 @@ class memory_cache {
     mutable std::mutex mutex;
     core::s3_fifo policy;
     bucket_index<entry, hash_of_entry> index;
-    profiles common;
+    profiles shared;  // the entries'
     entry* find(std::uint64_t hash, std::string_view key) const {
       return index.find(hash, [key](const entry& e) {
         e.prefetch();
@@ -142,8 +146,8 @@ bool memory_cache::use_calm(std::string_view key, core::wall_time now, const fen
   const std::lock_guard hold(s.mutex);
   entry* const e = s.find(hash, key);
   if (e == nullptr || !e->calm(now) || e->epoch != epoch_.load(std::memory_order_acquire) % epochs) return false;
-  const auto& common = s.common.at(e->profile);
-  if (common.owner.generation != generation || (e->tags > 0 && !e->tags_hold(fence))) return false;
+  const auto& common = s.shared.at(e->profile);
+  if (common.owner.generation != generation || (e->tag_count > 0 && !e->tags_hold(fence))) return false;
   core::s3_fifo::touch(*e);
   proto::made_etag etag_room;
   return use(e->record(common, etag_room), common.owner.route);
