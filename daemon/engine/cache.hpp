@@ -106,6 +106,11 @@ class cache : public std::enable_shared_from_this<cache> {
     });
   }
 
+  // A hit() or peek() of the key will come soon; see memory_cache::prefetch_index().
+  bool worth_prefetching() const noexcept { return shared_.l1.worth_prefetching(); }
+  std::uint64_t prefetch_index(std::string_view key) { return shared_.l1.prefetch_index(key); }
+  void prefetch_entry(std::uint64_t hash) { shared_.l1.prefetch_entry(hash); }
+
   // The fast way of asking L2, for a route whose values need no more than the record; what it reads may answer as long as
   // plainly_fresh() says so, otherwise it is for read(). Null: ask read().
   bool asks_l2_first() const noexcept { return store_ && !shared_.l1.enabled(); }

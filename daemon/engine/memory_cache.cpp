@@ -147,15 +147,16 @@ memory_cache::~memory_cache() {
   erase_if([](std::string_view) { return true; });
 }
 
-void memory_cache::shard::drop(entry* e) noexcept {
-  index.erase(hash_of(e->key()), e);
-  shared.release(static_cast<profiles::number>(e->profile));
+void memory_cache::drop(shard& s, entry* e) noexcept {
+  s.index.erase(hash_of(e->key()), e);
+  s.shared.release(static_cast<profiles::number>(e->profile));
   entry::unpin(e);
+  entries_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 void memory_cache::remove(shard& s, entry* e) noexcept {
   s.policy.remove(*e);
-  s.drop(e);
+  drop(s, e);
 }
 
 memory_cache::found memory_cache::find(std::string_view key, core::wall_time now, const fences& fence, const owner& whose) {
@@ -203,15 +204,16 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
   e->profile = number;
   if (old != nullptr) {
     s.policy.replace(*old, *e);
-    s.drop(old);
+    drop(s, old);
   } else {
     s.policy.insert(*e, hash);
   }
   s.index.insert(hash, e);
+  entries_.fetch_add(1, std::memory_order_relaxed);
   while (s.policy.over(s.shared.bytes())) {
     auto* const out = s.policy.evict([](const core::s3_fifo::node& n) { return hash_of(entry_of(n).key()); });
     if (out == nullptr) break;
-    s.drop(static_cast<entry*>(out));
+    drop(s, static_cast<entry*>(out));
   }
   return true;
 }
@@ -249,15 +251,6 @@ std::uint64_t memory_cache::bytes() const {
   for (std::uint64_t i = 0; i < shard_count_; ++i) {
     const std::lock_guard hold(shards_[i]->mutex);
     total += shards_[i]->policy.bytes() + shards_[i]->shared.bytes();
-  }
-  return total;
-}
-
-std::uint64_t memory_cache::entries() const {
-  std::uint64_t total = 0;
-  for (std::uint64_t i = 0; i < shard_count_; ++i) {
-    const std::lock_guard hold(shards_[i]->mutex);
-    total += shards_[i]->index.size();
   }
   return total;
 }

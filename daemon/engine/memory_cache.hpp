@@ -50,6 +50,21 @@ class memory_cache {
   // current, calm and not negative. False: it did not; find() tells more.
   template <class Use>
   bool use_calm(std::string_view key, core::wall_time now, const fences& fence, std::uint32_t generation, Use use);
+  // Fetches what a lookup of the key will touch, in two steps with some time between them: waiting for memory is most of what a lookup
+  // among many entries takes.
+  bool worth_prefetching() const noexcept { return entries() >= entries_in_cpu_caches; }
+  std::uint64_t prefetch_index(std::string_view key) {
+    const auto hash = hash_of(key);
+    const auto& s = shard_of(hash);
+    const std::lock_guard hold(s.mutex);
+    s.index.prefetch_bucket(hash);
+    return hash;
+  }
+  void prefetch_entry(std::uint64_t hash) {
+    const auto& s = shard_of(hash);
+    const std::lock_guard hold(s.mutex);
+    s.index.prefetch(hash, [](const entry& e) { e.prefetch(); });
+  }
   bool erase(std::string_view key);
   // The value is stale from `now` on, if it is not yet. False: not held.
   bool mark_stale(std::string_view key, core::wall_time now);
@@ -61,7 +76,7 @@ class memory_cache {
   void distrust();
 
   std::uint64_t bytes() const;
-  std::uint64_t entries() const;
+  std::uint64_t entries() const noexcept { return entries_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr std::uint64_t time_ms_max = (std::uint64_t(1) << 42) - 1;  // the year 2109
@@ -122,7 +137,6 @@ class memory_cache {
         return e.key() == key;
       });
     }
-    void drop(entry* e) noexcept;  // which the policy has let go
   };
   struct pinned;
   static std::uint64_t hash_of(std::string_view key) noexcept { return XXH3_64bits(key.data(), key.size()); }
@@ -131,12 +145,15 @@ class memory_cache {
   static profile profile_of(const value& v, const owner& whose) noexcept;
   shard& shard_of(std::uint64_t hash) noexcept { return *shards_[(hash >> 40) % shard_count_]; }
   void remove(shard& s, entry* e) noexcept;
+  void drop(shard& s, entry* e) noexcept;  // which the policy has let go
 
   static constexpr std::uint64_t shards_max = 16;
+  static constexpr std::uint64_t entries_in_cpu_caches = 4096;  // some 1 MiB, the index included
   const std::uint64_t shard_count_;
   const std::uint64_t shard_bytes_max_;
   std::array<std::unique_ptr<shard>, shards_max> shards_;
   std::atomic<std::uint32_t> epoch_{0};  // of which entries hold the lower bits
+  std::atomic<std::uint64_t> entries_{0};
 };
 
 template <class Use>

@@ -116,7 +116,14 @@ std::optional<engine::read_request> data_api::request_for(const data_service& s,
 data_api::data_api(runtime::worker& w, engine::route_stats& unrouted) : worker_(w), unrouted_(unrouted), known_(keys_path) {}
 
 // The fast way of a fresh hit. Everything that is not plain is left to answer_now() and those behind it.
+void data_api::prefetch(std::string_view bytes, bool over_tcp) {
+  if (awaited_count_ == awaited_.size() || !service_->cache->worth_prefetching()) return;
+  const auto known = known_.find(bytes, over_tcp);
+  if (known.like != nullptr) awaited_[awaited_count_++] = service_->cache->prefetch_index(known.key);
+}
+
 data_api::known_outcome data_api::answer_known(std::string_view bytes, bool over_tcp, std::string_view date, std::string& out, continuation& then) {
+  while (awaited_count_ > 0) service_->cache->prefetch_entry(awaited_[--awaited_count_]);
   const auto known = known_.find(bytes, over_tcp);
   known_outcome outcome;
   if (known.like == nullptr) return outcome;

@@ -29,6 +29,7 @@ class data_api final : public request_handler {
     known_.forget();  // who may ask may have changed
   }
 
+  void prefetch(std::string_view bytes, bool over_tcp) override;
   known_outcome answer_known(std::string_view bytes, bool over_tcp, std::string_view date, std::string& out, continuation& then) override;
   bool answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) override;
   std::optional<answer> refuse(const request& r, std::uint64_t& body_bytes_max) override;
@@ -78,6 +79,8 @@ class data_api final : public request_handler {
   engine::route_stats& unrouted_;
   service_ptr service_;
   proto::known_heads known_;
+  std::array<std::uint64_t, 16> awaited_{};  // hashes of keys that are asked for soon
+  std::size_t awaited_count_ = 0;
   std::string scratch_;
   date_line date_;
 };

@@ -42,8 +42,19 @@ session::~session() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+void session::on_ready_soon(std::uint32_t events) {
+  if (events != EPOLLIN || state_ != state::reading_head || buffer_ || !pending_.empty()) return;
+  buffer_ = server_.borrow_buffer();
+  const auto n = ::recv(fd_, buffer_.get(), server::buffer_bytes, MSG_DONTWAIT);
+  if (n <= 0) return server_.give_back(std::move(buffer_));  // read_some() finds out
+  end_ = static_cast<std::size_t>(n);
+  read_ahead_ = true;
+  server_.handler().prefetch({buffer_.get(), end_}, request_.over_tcp);
+}
+
 void session::on_ready(std::uint32_t events) {
   if (state_ == state::dead) return;
+  if (std::exchange(read_ahead_, false)) return process();
   // Nobody is left to read an answer. Epoll tells of it whether asked or not, so the socket must go, or it would be told forever.
   if ((events & (EPOLLHUP | EPOLLERR)) != 0 && (state_ == state::handling || !pending_.empty())) return close();
   if ((events & EPOLLOUT) != 0) {

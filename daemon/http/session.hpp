@@ -51,6 +51,8 @@ class request_handler {
     std::size_t answered = 0;          // the size of its head; the complete answer has been appended
     std::unique_ptr<under_way> begun;  // `then` hears of it later; until then the bytes stay where they are
   };
+  // Bytes that answer_known() will be asked about soon, after a few others.
+  virtual void prefetch([[maybe_unused]] std::string_view bytes, [[maybe_unused]] bool over_tcp) {}
   virtual known_outcome answer_known([[maybe_unused]] std::string_view bytes, [[maybe_unused]] bool over_tcp, [[maybe_unused]] std::string_view date,
                                      [[maybe_unused]] std::string& out, [[maybe_unused]] continuation& then) {
     return {};
@@ -70,6 +72,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   ~session() override;
 
   void on_ready(std::uint32_t events) override;
+  void on_ready_soon(std::uint32_t events) override;
   void on_deadline() override;
   void drain();   // no further request after the one under way
   void close();
@@ -111,6 +114,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   bool draining_ = false;
   bool close_after_write_ = false;
   bool in_process_ = false;
+  bool read_ahead_ = false;  // the bytes of the next on_ready() are here
   bool properly_ = false;  // the next request is not for the fast way
   std::unique_ptr<under_way> under_way_;
   std::uint32_t watching_;

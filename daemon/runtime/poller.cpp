@@ -1,13 +1,16 @@
 #include "daemon/runtime/poller.hpp"
 
 #include <boost/asio/post.hpp>
+#include <algorithm>
 #include <cerrno>
+#include <span>
 #include <system_error>
 
 namespace asidecar::runtime {
 namespace {
 
 constexpr std::size_t events_per_turn = 512;
+constexpr std::size_t group_size = 8;  // enough for memory to answer meanwhile, few enough for the nearest cache
 
 }  // namespace
 
@@ -62,9 +65,12 @@ void poller::wait() {
 void poller::turn() {
   const int n = epoll_wait(epoll_fd_, events_.data(), static_cast<int>(events_.size()), 0);
   const turn_scope turn(*this);
-  for (int i = 0; i < n; ++i) {
-    const auto& e = events_[static_cast<std::size_t>(i)];
-    static_cast<watched*>(e.data.ptr)->on_ready(e.events);
+  for (auto left = std::span(events_).first(static_cast<std::size_t>(std::max(n, 0))); !left.empty();) {
+    const auto group = left.first(std::min(left.size(), group_size));
+    left = left.subspan(group.size());
+    if (group.size() > 1)
+      for (const auto& e : group) static_cast<watched*>(e.data.ptr)->on_ready_soon(e.events);
+    for (const auto& e : group) static_cast<watched*>(e.data.ptr)->on_ready(e.events);
   }
 }
 

@@ -21,6 +21,8 @@ class poller {
    public:
     virtual ~watched() = default;
     virtual void on_ready(std::uint32_t events) = 0;
+    // on_ready() follows with the same events, after a few others': a chance to fetch what will be needed, into the CPU's caches too.
+    virtual void on_ready_soon([[maybe_unused]] std::uint32_t events) {}
   };
 
   explicit poller(asio::io_context& context);

@@ -1,4 +1,6 @@
 """Requests that differ from earlier ones in their key alone go a shorter way; nothing else about them is different."""
+import contextlib
+import signal
 import threading
 import time
 
@@ -101,6 +103,48 @@ def test_many_pipelined_requests_are_answered_in_order(start_daemon, redis, upst
             if n != 10:
                 assert answer.body == str(n).encode() * 100
         sender.join()
+
+
+@pytest.mark.parametrize("tiers", TIERS)
+def test_many_clients_at_the_same_moment(start_daemon, redis, upstream, prefix, tiers):
+    """What is ready together is read together: each still gets its own answer, whatever the others send or do not."""
+    daemon = start_daemon(**config(upstream, redis, prefix, tiers))
+    for n in range(20):
+        assert daemon.key("PUT", f"session:{n}", str(n).encode() * 100).status == 204
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(daemon.wire()) for _ in range(100)]
+        for n, wire in enumerate(wires):
+            known(wire, f"session:{n % 20}")
+        for _ in range(5):
+            daemon.signal(signal.SIGSTOP)
+            for n, wire in enumerate(wires):
+                text = get_text(f"session:{n % 20}")
+                if n % 10 == 3:  # a part now, the rest later
+                    text = text[:n]
+                elif n % 10 == 4:  # two at once, and half of a third
+                    text = text * 2 + text[:n % 30]
+                elif n % 10 == 5:  # not of the known kind
+                    text = text.replace("GET", "HEAD")
+                elif n % 10 == 6:
+                    text = get_text("session:none")
+                wire.send(text)
+            gone = stack.enter_context(daemon.wire())
+            gone.send(get_text("session:1"))
+            gone.close()
+            daemon.signal(signal.SIGCONT)
+            for n, wire in enumerate(wires):
+                own = str(n % 20).encode() * 100
+                if n % 10 == 3:
+                    wire.send(get_text(f"session:{n % 20}")[n:])
+                answer = wire.read(head_only=n % 10 == 5)
+                if n % 10 == 6:
+                    assert answer.slug == "no-record"
+                else:
+                    assert (answer.status, answer.body) == (200, b"" if n % 10 == 5 else own)
+                if n % 10 == 4:
+                    assert wire.read().body == own
+                    wire.send(get_text(f"session:{n % 20}")[n % 30:])
+                    assert wire.read().body == own
 
 
 def test_redis_that_goes_away_under_known_requests(start_daemon, upstream, own_redis, prefix):
