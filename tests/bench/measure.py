@@ -35,8 +35,9 @@ def cpu_seconds(pid):
 
 
 def load(server, connections, seconds, core, script=None):
-    """One run of wrk; figures of the server's processes."""
+    """One run of wrk; figures of the server's processes, and the CPU time of the store it asks."""
     before = cpu_seconds(server.pid)
+    store_before = cpu_seconds(server.store.pid) if server.store else 0
     headers = [word for header in server.headers for word in ("-H", header)]
     scripted = ["-s", str(script)] if script else []
     done = subprocess.run(["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *headers, *scripted, server.url],
@@ -45,12 +46,13 @@ def load(server, connections, seconds, core, script=None):
         raise RuntimeError(f"{server.name}: wrk failed: {done.stdout[-200:]}{done.stderr[-200:]} {server.log_file.read_text()[-300:]}")
     done = done.stdout
     used = cpu_seconds(server.pid) - before
+    store_used = cpu_seconds(server.store.pid) - store_before if server.store else 0
     requests = int(re.search(r"(\d+) requests in", done).group(1))
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", done)
     if bad:
         raise RuntimeError(f"{server.name}: {bad.group(0)}")
     latency = {p: float(v) * UNITS[u] * 1e6 for p, v, u in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s|m)\b", done)}
-    return {"cpu_us": used / requests * 1e6, "requests_per_s": float(re.search(r"Requests/sec:\s+([\d.]+)", done).group(1)),
+    return {"cpu_us": used / requests * 1e6, "store_cpu_us": store_used / requests * 1e6, "requests_per_s": float(re.search(r"Requests/sec:\s+([\d.]+)", done).group(1)),
             "p50_us": latency["50"], "p99_us": latency["99"]}
 
 

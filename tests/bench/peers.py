@@ -89,6 +89,10 @@ class NginxLuaRedis(Nginx):
     name = "nginx lua redis tcp"
     path = "/plain:s:1"
 
+    @property
+    def store(self):
+        return self.source
+
     def where(self):
         return f'"{HOST}", {self.source.port}'
 
@@ -172,6 +176,10 @@ class NodeRedis(Peer):
     path = "/plain:json:1"
     program = "node"
     packages = "nodejs node-redis"
+
+    @property
+    def store(self):
+        return self.source
 
     @classmethod
     def missing(cls):

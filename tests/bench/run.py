@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the daemon beside the floor and the peers, in interleaved rounds, and writes a table, JSON and a plot.
 
-    tests/bench/run.py [--quick] [--rounds N] [--seconds N] [--out DIRECTORY] [--only TEXT]
+    tests/bench/run.py [--quick] [--rounds N] [--seconds N] [--out DIRECTORY] [--only TEXT...]
 
 Needs a release build, wrk, strace, redis-server, and for the plot gnuplot; each peer whose package is there. Two arrangements:
 same core (server and wrk on core 0: the least noisy, for CPU per request) and two cores (wrk on core 1: for throughput and latency); Redis
@@ -10,13 +10,13 @@ has core 1. CPU us per request is the server's own processes' time. Anything els
 import argparse
 import json
 import pathlib
-import shutil
 import statistics
 import subprocess
 import tempfile
 
 import measure
 import peers
+import report
 import servers
 
 MEMORY = [peers.NginxProxyCache, peers.NginxLuaDict, peers.Haproxy, peers.Varnish]
@@ -102,45 +102,6 @@ def measure_all(options):
     return figures, skipped
 
 
-def ratios(rounds, reference, figure):
-    return statistics.median(a[figure] / b[figure] for a, b in zip(rounds, reference))
-
-
-def table(figures, skipped, options):
-    lines = []
-    for (arrangement, body, connections), of in figures.items():
-        lines += [f"\n**{arrangement}, {body} B, {connections} connections** (medians of {options.rounds} rounds of {options.seconds} s)\n",
-                  "| server | CPU µs/request | × floor | requests/s | p50 µs | p99 µs | p99 × floor |", "|---|---|---|---|---|---|---|"]
-        for name, rounds in of.items():
-            f = measure.medians(rounds)
-            lines.append(f"| {name} | {f['cpu_us']:.2f} | {ratios(rounds, of['floor'], 'cpu_us'):.2f} | {f['requests_per_s']:.0f} | {f['p50_us']:.0f} | {f['p99_us']:.0f} | "
-                         f"{ratios(rounds, of['floor'], 'p99_us'):.2f} |")
-    lines += [f"\nleft out: {name}: {why}" for name, why in skipped.items()]
-    return "\n".join(lines) + "\n"
-
-
-def plot(figures, file):
-    """CPU per request by server, one group of bars per arrangement, body and number of connections."""
-    if shutil.which("gnuplot") is None:
-        return print("no plot: gnuplot is not installed (gnuplot-nox)")
-    names = [n for n in next(iter(figures.values())) if all(n in of for of in figures.values())]
-    rows = ["case " + " ".join(f'"{n}"' for n in names)]
-    for (arrangement, body, connections), of in figures.items():
-        rows.append(f'"{arrangement}, {body} B, {connections}" ' + " ".join(f"{measure.medians(of[n])['cpu_us']:.3f}" for n in names))
-    script = f"""set terminal svg size 1400,560 font 'sans,11'
-set output '{file}'
-set style data histograms
-set style fill solid 0.8
-set key outside right
-set ylabel 'CPU us per request'
-set xtics rotate by -20
-set grid ytics
-plot for [i=2:{len(names) + 1}] '-' using i:xtic(1) title columnheader(i)
-"""
-    data = "\n".join(rows) + "\ne\n"
-    subprocess.run(["gnuplot"], input=script + data * len(names), text=True, check=True)
-
-
 def idle():
     with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
         redis = servers.Redis(directory, 1, 0).start()
@@ -160,6 +121,13 @@ def idle():
     return out
 
 
+def misses(options):
+    """The report of misses.py, or why there is none."""
+    short = ["--seconds", "1", "--rounds", "1"] if options.quick else []
+    done = subprocess.run(["/usr/bin/python3", pathlib.Path(__file__).with_name("misses.py"), *short], capture_output=True, text=True)
+    return done.stdout if done.returncode == 0 else f"\nleft out: misses on PostgreSQL: {done.stderr.strip().splitlines()[-1]}\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="200 B and 64 connections only, 3 rounds of 1 s: under 3 minutes")
@@ -175,13 +143,21 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     quiet = {} if options.quick else idle()
     figures, skipped = measure_all(options)
-    text = table(figures, skipped, options)
+    redis = [kind.name for kind in OURS_REDIS + REDIS]
+    lines = [f"Medians of {options.rounds} rounds of {options.seconds} s."] + report.servers(figures)
+    lines += report.against(figures, servers.AsidecarMemory.name, [kind.name for kind in MEMORY])
+    lines += report.against(figures, servers.AsidecarRedis.name, [kind.name for kind in REDIS], store=True)
+    lines += report.store_cpu(figures, redis)
+    lines += ["", *(f"left out: {name}: {why}" for name, why in skipped.items())]
     if quiet:
-        text += "\nidle: " + ", ".join(f"{name} {value:.1f}" for name, value in quiet.items()) + "\n"
+        lines.append("idle: " + ", ".join(f"{name} {value:.1f}" for name, value in quiet.items()))
+    text = "\n".join(lines) + "\n"
+    if options.only is None:
+        text += misses(options)
     (options.out / "table.md").write_text(text)
     flat = [{"arrangement": a, "body": b, "connections": c, "server": name, "rounds": rounds} for (a, b, c), of in figures.items() for name, rounds in of.items()]
     (options.out / "figures.json").write_text(json.dumps({"idle": quiet, "left_out": skipped, "figures": flat}, indent=1))
-    plot(figures, options.out / "cpu.svg")
+    report.plot_servers(figures, options.out / "servers.png")
     print(text)
 
 

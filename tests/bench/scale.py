@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How cost grows with work, and what hostile clients cost the others.
 
-    tests/bench/scale.py [--seconds N] [--rounds N] [keys] [connections] [threads] [hostile]
+    tests/bench/scale.py [--seconds N] [--rounds N] [--out DIRECTORY] [keys] [connections] [threads] [hostile]
 
 keys: hits in L1 over 10^3 to 10^6 distinct keys; connections: 1 to 8,000; threads: one and two, on two cores; hostile: slow senders, clients that
 pipeline and do not read, idle connections. Server and wrk share core 0, except for `threads`.
@@ -17,6 +17,7 @@ import threading
 import time
 
 import measure
+import report
 import servers
 
 SCRIPT = """
@@ -76,6 +77,8 @@ def medians(server, options, connections, core=0, lua=None):
 
 
 def keys(directory, options):
+    """The lines of a plot, as connections() returns them too."""
+    lines = {"floor, same keys": [], "L1 hit": [], "L1 hit, huge pages": []}
     print("| distinct keys | floor, same keys: CPU µs/request | L1 hit | × floor | huge pages | × floor | bytes of memory per entry beyond key and value, huge pages |\n"
           "|---|---|---|---|---|---|---|")
     floor = servers.Floor(directory, 0, 200).start()
@@ -91,24 +94,32 @@ def keys(directory, options):
             cells = [f"{statistics.median(of):.2f} | {statistics.median(a / b for a, b in zip(of, its)):.2f}" for of in mine]
             beyond = [f"{(measure.resident_mib(s.pid) - s.empty_mib) * 2**20 / count - 200 - len(f's:{count - 1}'):.0f}" for s in running]
             print(f"| {count} | {statistics.median(its):.2f} | {' | '.join(cells)} | {', '.join(beyond)} |", flush=True)
+            for points, of in zip(lines.values(), [its, *mine]):
+                points.append((count, statistics.median(of)))
         finally:
             for server in running:
                 server.stop()
     floor.stop()
+    return {"distinct keys": lines}
 
 
 def connections(directory, options):
+    lines = {"floor": [], "L1 hit": []}
     print("| connections | CPU µs/request | floor | × floor |\n|---|---|---|---|")
     floor = servers.Floor(directory, 0, 200).start()
     server = Filled(directory, 0, 1).start()
     try:
         server.path = "/v1/keys/s:0"
         for count in (1, 8, 64, 512, 2000, 8000):
-            its, mine = medians(floor, options, count), medians(server, options, count)
-            print(f"| {count} | {mine['cpu_us']:.2f} | {its['cpu_us']:.2f} | {mine['cpu_us'] / its['cpu_us']:.2f} |", flush=True)
+            seconds = max(options.seconds, 3) if count > 1000 else options.seconds  # most of a short one would be connecting
+            its, mine = zip(*[[measure.load(s, count, seconds, 0)["cpu_us"] for s in (floor, server)] for _ in range(options.rounds)])
+            print(f"| {count} | {statistics.median(mine):.2f} | {statistics.median(its):.2f} | {statistics.median(a / b for a, b in zip(mine, its)):.2f} |", flush=True)
+            for points, of in zip(lines.values(), (its, mine)):
+                points.append((count, statistics.median(of)))
     finally:
         server.stop()
         floor.stop()
+    return {"connections": lines}
 
 
 def threads(directory, options):
@@ -191,13 +202,18 @@ def main():
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("what", nargs="*", default=["keys", "connections", "threads", "hostile"])
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/bench"), help="for the plot, growth.png")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    plotted = {}
     for what in options.what:
         with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
             print(f"\n{what} ({options.rounds} rounds of {options.seconds} s)\n")
-            {"keys": keys, "connections": connections, "threads": threads, "hostile": hostile}[what](pathlib.Path(directory), options)
+            plotted |= {"keys": keys, "connections": connections, "threads": threads, "hostile": hostile}[what](pathlib.Path(directory), options) or {}
+    if plotted:
+        options.out.mkdir(parents=True, exist_ok=True)
+        report.plot_growth(plotted, options.out / "growth.png")
 
 
 if __name__ == "__main__":

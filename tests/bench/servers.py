@@ -36,6 +36,7 @@ class Server:
     name = "?"
     path = "/"
     environment = {}
+    store = None  # the Redis it asks for every request
 
     @classmethod
     def missing(cls):
@@ -156,17 +157,17 @@ class AsidecarRedis(Asidecar):
 
     def __init__(self, directory, core, body_bytes, redis):
         super().__init__(directory, core, body_bytes)
-        self.redis = redis
+        self.store = redis
 
     def configuration(self):
-        return {**super().configuration(), "store": {"redis": f"redis://{HOST}:{self.redis.port}/0"}}
+        return {**super().configuration(), "store": {"redis": f"redis://{HOST}:{self.store.port}/0"}}
 
 
 class AsidecarRedisUnix(AsidecarRedis):
     name = "asidecar redis unix"
 
     def configuration(self):
-        return {**super().configuration(), "store": {"redis": f"redis+unix://{self.redis.socket_path}?db=0"}}
+        return {**super().configuration(), "store": {"redis": f"redis+unix://{self.store.socket_path}?db=0"}}
 
 
 class AsidecarMemory(Asidecar):
