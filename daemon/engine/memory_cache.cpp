@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <new>
 #include <span>
+#include <stdexcept>
 
 namespace asidecar::engine {
 namespace {
@@ -138,8 +140,23 @@ profile memory_cache::profile_of(const value& v, const owner& whose) noexcept {
   return {whose, content.stale_while_revalidate_ms, content.stale_if_error_ms, content.content_type, content.content_encoding};
 }
 
+namespace {
+
+// The index keeps 48 bits of an address. User space has no more, unless malloc tags what it gives out (arm64's MTE).
+void require_untagged_addresses() {
+  std::array<std::unique_ptr<char>, 16> probes;
+  for (auto& p : probes) {
+    p = std::make_unique<char>();
+    if (reinterpret_cast<std::uintptr_t>(p.get()) >> 48 != 0)
+      throw std::runtime_error("l1 cannot work with tagged memory: take glibc.mem.tagging out of the environment's GLIBC_TUNABLES, or start without memory tagging");
+  }
+}
+
+}  // namespace
+
 memory_cache::memory_cache(std::uint64_t bytes_max)
     : shard_count_(std::clamp<std::uint64_t>(bytes_max / shard_bytes_wanted, 1, shards_max)), shard_bytes_max_(bytes_max / shard_count_) {
+  require_untagged_addresses();
   for (std::uint64_t i = 0; i < shard_count_; ++i) shards_[i] = std::make_unique<shard>(shard_bytes_max_);
 }
 
@@ -202,13 +219,19 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
   e->calm_until_ms = packed_time(std::min(t.calm_until, t.until));
   e->epoch = epoch % epochs;
   e->profile = number;
+  try {
+    s.index.insert(hash, e);
+  } catch (const std::bad_alloc&) {
+    s.shared.release(number);
+    entry::unpin(e);
+    throw;
+  }
   if (old != nullptr) {
     s.policy.replace(*old, *e);
     drop(s, old);
   } else {
     s.policy.insert(*e, hash);
   }
-  s.index.insert(hash, e);
   entries_.fetch_add(1, std::memory_order_relaxed);
   while (s.policy.over(s.shared.bytes())) {
     auto* const out = s.policy.evict([](const core::s3_fifo::node& n) { return hash_of(entry_of(n).key()); });

@@ -61,7 +61,7 @@ class Filled(servers.AsidecarMemory):
 
 
 class FilledHuge(Filled):
-    """As the container image and the systemd unit start it: malloc asks for huge pages."""
+    """malloc asks for huge pages (docs/OPERATIONS.md)."""
     name = "asidecar filled, huge pages"
     environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
