@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -162,10 +161,12 @@ class bucket_index {
   }
   // Buckets that stand behind others come from segments of their own; those not in use are a chain.
   bucket* take_spare() {
-    if (spare_ == nullptr) add_spares();
+    if (spare_ == nullptr) {
+      spare_segments_.push_back(std::make_unique<segment>());
+      for (auto& b : *spare_segments_.back()) give_spare(&b);
+    }
     bucket* const b = spare_;
     spare_ = b->behind();
-    --spare_count_;
     *b = bucket();
     return b;
   }
@@ -173,18 +174,12 @@ class bucket_index {
     if (spare_ == nullptr) b->clear(slots - 1);
     else b->set(slots - 1, chained, spare_);
     spare_ = b;
-    ++spare_count_;
-  }
-  void add_spares() {
-    spare_segments_.push_back(std::make_unique<segment>());
-    for (auto& b : *spare_segments_.back()) give_spare(&b);
   }
   void release() noexcept {
     std::vector<std::unique_ptr<segment>>().swap(segments_);
     std::vector<std::unique_ptr<segment>>().swap(spare_segments_);
     std::vector<moved>().swap(moving_);
     spare_ = nullptr;
-    spare_count_ = 0;
     count_ = 0;
     doubled_ = 1;
   }
@@ -193,18 +188,10 @@ class bucket_index {
     fingerprint print;
     Entry* e;
   };
-  // So that moving what is in a bucket and those behind it cannot fail half-way.
-  void make_room_to_move(const bucket& from) {
-    std::size_t buckets = 0;
-    for (const bucket* b = &from; b != nullptr; b = b->behind()) ++buckets;
-    moving_.reserve(buckets * slots);
-    while (spare_count_ <= buckets) add_spares();
-  }
-  // Empties a bucket and those behind it into `moving_`.
-  void take_all(bucket& from) noexcept {
-    moving_.clear();
+  // Empties a bucket and those behind it.
+  void take_all(bucket& from, std::vector<moved>& out) {
     for (bucket* b = &from; b != nullptr;) {
-      for (std::size_t i = 0, n = b->used(); i < n; ++i) moving_.push_back({b->prints[i], b->pointer(i)});
+      for (std::size_t i = 0, n = b->used(); i < n; ++i) out.push_back({b->prints[i], b->pointer(i)});
       bucket* const next = b->behind();
       if (b != &from) give_spare(b);
       b = next;
@@ -214,22 +201,16 @@ class bucket_index {
 
   void grow() {
     if (count_ == segments_.size() * segment_size) segments_.push_back(std::make_unique<segment>());
-    const auto added = count_;
-    const auto doubled = added == 2 * doubled_ ? added : doubled_;
-    if (added > 0) make_room_to_move(at(added - doubled));
-    ++count_;
+    const auto added = count_++;
     if (added == 0) return;
-    doubled_ = doubled;
-    take_all(at(added - doubled_));
+    if (added == 2 * doubled_) doubled_ = added;
+    moving_.clear();
+    take_all(at(added - doubled_), moving_);
     for (const auto& m : moving_) put(at(number_of(HashOf()(*m.e))), m.print, m.e);
   }
   void shrink() noexcept {
-    try {
-      make_room_to_move(at(count_ - 1));
-    } catch (const std::bad_alloc&) {
-      return;  // a little sparser than it could be
-    }
-    take_all(at(--count_));
+    moving_.clear();
+    take_all(at(--count_), moving_);
     auto& back_to = at(count_ - doubled_);
     if (count_ == doubled_ && doubled_ > 1) doubled_ /= 2;
     for (const auto& m : moving_) put(back_to, m.print, m.e);
@@ -239,10 +220,9 @@ class bucket_index {
   std::vector<std::unique_ptr<segment>> segments_;
   std::vector<std::unique_ptr<segment>> spare_segments_;
   bucket* spare_ = nullptr;
-  std::size_t spare_count_ = 0;
   std::vector<moved> moving_;  // kept for its room
   std::size_t count_ = 0;       // buckets
-  std::size_t doubled_ = 1;     // the largest power of two that is not more
+  std::size_t doubled_ = 1;     // the largest power of two that is less, or 1
   std::size_t size_ = 0;
 };
 

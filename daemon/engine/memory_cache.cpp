@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <new>
 #include <span>
 #include <stdexcept>
 
@@ -156,7 +155,7 @@ void require_untagged_addresses() {
 
 memory_cache::memory_cache(std::uint64_t bytes_max)
     : shard_count_(std::clamp<std::uint64_t>(bytes_max / shard_bytes_wanted, 1, shards_max)), shard_bytes_max_(bytes_max / shard_count_) {
-  require_untagged_addresses();
+  if (enabled()) require_untagged_addresses();
   for (std::uint64_t i = 0; i < shard_count_; ++i) shards_[i] = std::make_unique<shard>(shard_bytes_max_);
 }
 
@@ -219,13 +218,7 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
   e->calm_until_ms = packed_time(std::min(t.calm_until, t.until));
   e->epoch = epoch % epochs;
   e->profile = number;
-  try {
-    s.index.insert(hash, e);
-  } catch (const std::bad_alloc&) {
-    s.shared.release(number);
-    entry::unpin(e);
-    throw;
-  }
+  s.index.insert(hash, e);
   if (old != nullptr) {
     s.policy.replace(*old, *e);
     drop(s, old);

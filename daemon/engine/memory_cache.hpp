@@ -51,19 +51,19 @@ class memory_cache {
   template <class Use>
   bool use_calm(std::string_view key, core::wall_time now, const fences& fence, std::uint32_t generation, Use use);
   // Fetches what a lookup of the key will touch, in two steps with some time between them: waiting for memory is most of what a lookup
-  // among many entries takes.
+  // among many entries takes. Does nothing when another thread has the shard.
   bool worth_prefetching() const noexcept { return entries() >= entries_in_cpu_caches; }
   std::uint64_t prefetch_index(std::string_view key) {
     const auto hash = hash_of(key);
     const auto& s = shard_of(hash);
-    const std::lock_guard hold(s.mutex);
-    s.index.prefetch_bucket(hash);
+    const std::unique_lock hold(s.mutex, std::try_to_lock);
+    if (hold) s.index.prefetch_bucket(hash);
     return hash;
   }
   void prefetch_entry(std::uint64_t hash) {
     const auto& s = shard_of(hash);
-    const std::lock_guard hold(s.mutex);
-    s.index.prefetch(hash, [](const entry& e) { e.prefetch(); });
+    const std::unique_lock hold(s.mutex, std::try_to_lock);
+    if (hold) s.index.prefetch(hash, [](const entry& e) { e.prefetch(); });
   }
   bool erase(std::string_view key);
   // The value is stale from `now` on, if it is not yet. False: not held.
@@ -153,7 +153,7 @@ class memory_cache {
   const std::uint64_t shard_bytes_max_;
   std::array<std::unique_ptr<shard>, shards_max> shards_;
   std::atomic<std::uint32_t> epoch_{0};  // of which entries hold the lower bits
-  std::atomic<std::uint64_t> entries_{0};
+  alignas(64) std::atomic<std::uint64_t> entries_{0};  // not beside what every hit reads
 };
 
 template <class Use>

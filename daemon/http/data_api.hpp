@@ -79,7 +79,7 @@ class data_api final : public request_handler {
   engine::route_stats& unrouted_;
   service_ptr service_;
   proto::known_heads known_;
-  std::array<std::uint64_t, 16> awaited_{};  // hashes of keys that are asked for soon
+  std::array<std::uint64_t, runtime::poller::group_size> awaited_{};  // hashes of keys that are asked for soon
   std::size_t awaited_count_ = 0;
   std::string scratch_;
   date_line date_;

@@ -54,7 +54,7 @@ void session::on_ready_soon(std::uint32_t events) {
 
 void session::on_ready(std::uint32_t events) {
   if (state_ == state::dead) return;
-  if (std::exchange(read_ahead_, false)) return process();
+  if (std::exchange(read_ahead_, false)) return process();  // there was nothing but EPOLLIN
   // Nobody is left to read an answer. Epoll tells of it whether asked or not, so the socket must go, or it would be told forever.
   if ((events & (EPOLLHUP | EPOLLERR)) != 0 && (state_ == state::handling || !pending_.empty())) return close();
   if ((events & EPOLLOUT) != 0) {

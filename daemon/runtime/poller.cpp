@@ -10,7 +10,6 @@ namespace asidecar::runtime {
 namespace {
 
 constexpr std::size_t events_per_turn = 512;
-constexpr std::size_t group_size = 8;  // enough for memory to answer meanwhile, few enough for the nearest cache
 
 }  // namespace
 

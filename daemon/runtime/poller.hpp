@@ -17,6 +17,9 @@ namespace asidecar::runtime {
 
 class poller {
  public:
+  // So many are told of on_ready_soon() together: enough for memory to answer meanwhile, few enough for the nearest cache.
+  static constexpr std::size_t group_size = 8;
+
   class watched {
    public:
     virtual ~watched() = default;

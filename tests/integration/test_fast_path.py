@@ -105,12 +105,16 @@ def test_many_pipelined_requests_are_answered_in_order(start_daemon, redis, upst
         sender.join()
 
 
-@pytest.mark.parametrize("tiers", TIERS)
-def test_many_clients_at_the_same_moment(start_daemon, redis, upstream, prefix, tiers):
-    """What is ready together is read together: each still gets its own answer, whatever the others send or do not."""
+@pytest.mark.parametrize("tiers, values", [("L1", 20), ("L1", 6000), ("L2", 20), ("both", 20)])
+def test_many_clients_at_the_same_moment(start_daemon, redis, upstream, prefix, tiers, values):
+    """What is ready together is read together: each still gets its own answer, whatever the others send or do not. Among many values
+    L1 looks ahead, too."""
     daemon = start_daemon(**config(upstream, redis, prefix, tiers))
-    for n in range(20):
-        assert daemon.key("PUT", f"session:{n}", str(n).encode() * 100).status == 204
+    with daemon.wire() as wire:
+        for first in range(0, values, 100):
+            batch = range(first, min(first + 100, values))
+            wire.send("".join(f"PUT /v1/keys/session:{n} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(str(n)) * 100}\r\n\r\n{str(n) * 100}" for n in batch))
+            assert all(wire.read().status == 204 for _ in batch)
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(daemon.wire()) for _ in range(100)]
         for n, wire in enumerate(wires):
