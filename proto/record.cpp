@@ -19,7 +19,11 @@ constexpr std::uint16_t flag_negative = 1;
 constexpr std::uint16_t flag_compressed = 2;
 constexpr std::size_t checked_from = 32;
 constexpr std::size_t fixed_size = 96;
-constexpr int compression_level = 1;  // what Redis stores is read far more often than written, but a load waits for it
+// What Redis stores is read far more often than written. Of a small value most of the time to read it went into building the tables
+// of its literals' Huffman code; negative levels have none. 4 KiB of JSON: 3.6 us instead of 7.2, 46 % of the size instead of 32 %.
+constexpr std::size_t small_body = 16 * 1024;
+constexpr int small_body_level = -1;
+constexpr int large_body_level = 1;  // a load waits for it
 // Durations beyond this are not ours; keeps every sum of times far from overflow.
 constexpr std::int64_t time_ms_max = std::int64_t(1) << 52;
 
@@ -58,11 +62,11 @@ std::uint64_t hash_tags(std::span<const std::string> names) {
 
 namespace {
 
-// Empty when it would save nothing.
+// Empty when it would save less than a quarter: each read pays for it.
 std::string compressed(std::string_view body) {
   std::string out(ZSTD_compressBound(body.size()), '\0');
-  const auto size = ZSTD_compress(out.data(), out.size(), body.data(), body.size(), compression_level);
-  if (ZSTD_isError(size) != 0 || size + 64 >= body.size() || body.size() / size >= compression_ratio_max) return {};
+  const auto size = ZSTD_compress(out.data(), out.size(), body.data(), body.size(), body.size() < small_body ? small_body_level : large_body_level);
+  if (ZSTD_isError(size) != 0 || size > body.size() / 4 * 3 || body.size() / size >= compression_ratio_max) return {};
   out.resize(size);
   return out;
 }
