@@ -26,6 +26,23 @@ void append_command(std::string& out, std::span<const std::string_view> words) {
   }
 }
 
+resp_front look_at_front(std::string_view bytes) noexcept {
+  using kind = resp_front::kind;
+  constexpr std::size_t digits_max = 9;
+  if (bytes.empty()) return {kind::part, 0, {}};
+  if (bytes.front() != '$') return {kind::another, 0, {}};
+  std::size_t length = 0;
+  std::size_t at = 1;
+  for (; at < bytes.size() && at <= digits_max && bytes[at] >= '0' && bytes[at] <= '9'; ++at) length = length * 10 + static_cast<std::size_t>(bytes[at] - '0');
+  if (at == bytes.size()) return {kind::part, 0, {}};
+  const bool canonical = at == 2 || bytes[1] != '0';
+  if (at == 1 || !canonical || bytes[at] != '\r') return {kind::another, 0, {}};
+  const std::size_t size = at + 2 + length + 2;
+  if (bytes.size() < size) return {kind::part, size, {}};
+  if (bytes[at + 1] != '\n' || bytes.substr(size - 2, 2) != "\r\n") return {kind::another, 0, {}};
+  return {kind::bulk, size, bytes.substr(at + 2, length)};
+}
+
 // hiredis builds replies through these; a child is placed into its parent's `elements`. While a child is read only its
 // ancestors are referred to, and their vectors do not grow, so the pointers stay valid.
 struct resp_reader::functions {

@@ -33,6 +33,19 @@ inline void append_command(std::string& out, std::initializer_list<std::string_v
   append_command(out, std::span(words.begin(), words.size()));
 }
 
+// A bulk string at the front of what has been received: by far the most frequent reply, and one that needs no copy.
+struct resp_front {
+  enum class kind : std::uint8_t {
+    bulk,     // all of it is here
+    part,     // of a bulk string, or too little to tell
+    another,  // for resp_reader
+  };
+  kind what;
+  std::size_t size;       // of the whole reply; 0: not known yet
+  std::string_view text;  // where it lies
+};
+resp_front look_at_front(std::string_view bytes) noexcept;
+
 class resp_reader {
  public:
   // A reply that needs more buffered bytes than `reply_max` is a protocol error.
@@ -45,6 +58,7 @@ class resp_reader {
 
   bool feed(std::string_view bytes);  // false when broken
   state next(resp_value& out);        // call until it is not `reply`
+  bool idle() const noexcept { return unread_ == 0; }  // between two replies
 
  private:
   struct functions;

@@ -50,7 +50,7 @@ class l2_store {
   // The fast way for a value without tags: no coroutine, and the record as it lies there. Null: not possible now, nothing has begun.
   class plain_reader {
    public:
-    virtual void on_plain(bool up, std::string record) = 0;  // once, later; an empty record: absent
+    virtual void on_plain(bool up, std::string_view record) = 0;  // once, later; an empty record: absent. It lies there for the call only
 
    protected:
     ~plain_reader() = default;

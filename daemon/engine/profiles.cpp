@@ -29,16 +29,15 @@ profiles::number profiles::acquire(const profile& p) {
     ++all_[last_].references;
     return last_;
   }
-  if (unused_.empty() && all_.size() < most) {
-    if (unused_.capacity() == all_.size()) unused_.reserve(2 * all_.size() + 1);  // release() takes no memory
-    all_.emplace_back();
-    unused_.push_back(static_cast<number>(all_.size() - 1));
-  }
   const auto [at, is_new] = numbers_.try_emplace(name_of(p), most);
   if (is_new) {
-    if (unused_.empty()) {
+    if (unused_.empty() && all_.size() == most) {
       numbers_.erase(at);
       return most;
+    }
+    if (unused_.empty()) {
+      unused_.push_back(static_cast<number>(all_.size()));
+      all_.emplace_back();
     }
     at->second = unused_.back();
     unused_.pop_back();

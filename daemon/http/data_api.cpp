@@ -115,13 +115,13 @@ std::optional<engine::read_request> data_api::request_for(const data_service& s,
 
 data_api::data_api(runtime::worker& w, engine::route_stats& unrouted) : worker_(w), unrouted_(unrouted), known_(keys_path) {}
 
-// The fast way of a fresh hit. Everything that is not plain is left to answer_now() and those behind it.
 void data_api::prefetch(std::string_view bytes, bool over_tcp) {
   if (awaited_count_ == awaited_.size() || !service_->cache->worth_prefetching()) return;
   const auto known = known_.find(bytes, over_tcp);
   if (known.like != nullptr) awaited_[awaited_count_++] = service_->cache->prefetch_index(known.key);
 }
 
+// The fast way of a fresh hit. Everything that is not plain is left to answer_now() and those behind it.
 data_api::known_outcome data_api::answer_known(std::string_view bytes, bool over_tcp, std::string_view date, std::string& out, continuation& then) {
   while (awaited_count_ > 0) service_->cache->prefetch_entry(awaited_[--awaited_count_]);
   const auto known = known_.find(bytes, over_tcp);
@@ -167,14 +167,14 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
   std::optional<engine::cache::seen_in_store> seen{};  // when undecided
 
  private:
-  void on_plain(bool up, std::string bytes) override {
+  void on_plain(bool up, std::string_view bytes) override {
     const auto now = api_.worker_.sockets.now();
     const auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
-    if (!record || !engine::cache::plainly_fresh(*record, *route_, now.wall)) return leave(up, std::move(bytes));
+    if (!record || !engine::cache::plainly_fresh(*record, *route_, now.wall)) return leave(up, bytes);
     const bool unchanged = etag_matches(has_if_none_match_, fields_, record->etag);
     auto& out = api_.scratch_;
     out.clear();
-    if (!append_hit_head(out, api_.date_.at(now.wall), *record, now.wall, unchanged, "L2")) return leave(up, std::move(bytes));
+    if (!append_hit_head(out, api_.date_.at(now.wall), *record, now.wall, unchanged, "L2")) return leave(up, bytes);
     const bool apart = record->body_size > copied_max;
     std::string inflated;
     std::string_view body;  // what is not in `out`
@@ -190,8 +190,8 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
     stats.latency.observe(took);
   }
   // To the general way, with what Redis answered.
-  void leave(bool up, std::string bytes) {
-    if (up) seen = engine::cache::seen_in_store{{true, engine::value::decode(std::move(bytes))}, stamp_};
+  void leave(bool up, std::string_view bytes) {
+    if (up) seen = engine::cache::seen_in_store{{true, engine::value::decode(std::string(bytes))}, stamp_};
     then_.undecided();
   }
 

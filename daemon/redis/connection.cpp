@@ -5,6 +5,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
+#include <cstring>
 
 namespace asidecar::redis {
 namespace {
@@ -14,6 +15,7 @@ constexpr milliseconds pause_min{50};
 constexpr milliseconds pause_max{1000};
 constexpr std::size_t waiting_max = 100'000;
 constexpr std::size_t out_bytes_max = 64U << 20;
+constexpr std::size_t read_bytes = 64 * 1024;
 
 struct attempt {
   explicit attempt(runtime::io_executor e) : names(e) {}
@@ -156,6 +158,13 @@ void connection::forget(const call& c) noexcept {
       if (p.who == &c) p.who = nullptr;
 }
 
+void connection::call::arrived_in_place(std::string_view text) {
+  proto::resp_value value;
+  value.type = proto::resp_value::kind::bulk;
+  value.text = text;
+  arrived(std::move(value));
+}
+
 void connection::finish(call* c, reply r) {
   if (c == nullptr) return;
   c->in_ = nullptr;
@@ -220,19 +229,45 @@ void connection::write_rest() {
 }
 
 task<void> connection::read_replies() {
-  std::vector<char> buffer(16 * 1024);
+  const auto buffer = std::make_unique_for_overwrite<char[]>(read_bytes);
+  std::string_view kept;  // at its beginning: the first part of a reply
   for (;;) {
-    auto [ec, n] = co_await socket_.async_read_some(asio::buffer(buffer), runtime::as_result);
+    auto [ec, n] = co_await socket_.async_read_some(asio::buffer(buffer.get() + kept.size(), read_bytes - kept.size()), runtime::as_result);
     if (ec) co_return;
-    if (!replies_->feed({buffer.data(), n}) || !deliver()) {
+    kept = {buffer.get(), kept.size() + n};
+    if (!deliver(kept)) {
       trouble_ = "a reply that is not RESP";
       co_return;
     }
+    std::memmove(buffer.get(), kept.data(), kept.size());
   }
 }
 
-bool connection::deliver() {
+// What it leaves of `bytes` is to be shown again with what follows. False: it is not RESP.
+bool connection::deliver(std::string_view& bytes) {
   const auto turn = worker_.sockets.turn_of_its_own();
+  if (subscriber_ == nullptr && replies_->idle()) {
+    if (!deliver_in_place(bytes)) return false;
+    const auto front = proto::look_at_front(bytes);
+    if (front.what == proto::resp_front::kind::part && front.size <= read_bytes) return true;
+  }
+  return replies_->feed(std::exchange(bytes, {})) && deliver_read();
+}
+
+bool connection::deliver_in_place(std::string_view& bytes) {
+  for (;;) {
+    const auto front = proto::look_at_front(bytes);
+    if (front.what != proto::resp_front::kind::bulk) return true;
+    if (waiting_.empty()) return false;
+    bytes.remove_prefix(front.size);
+    auto* const c = next_waiting();
+    if (c == nullptr) continue;
+    c->in_ = nullptr;
+    c->arrived_in_place(front.text);
+  }
+}
+
+bool connection::deliver_read() {
   proto::resp_value value;
   for (;;) {
     switch (replies_->next(value)) {
@@ -245,11 +280,17 @@ bool connection::deliver() {
       continue;
     }
     if (waiting_.empty()) return false;
-    auto* c = waiting_.front().who;
-    waiting_.pop_front();
+    auto* const c = next_waiting();
     if (value.is_error()) stats_.errors.add();
     finish(c, std::move(value));
   }
+}
+
+// Null: it was forgotten.
+connection::call* connection::next_waiting() {
+  auto* const c = waiting_.front().who;
+  waiting_.pop_front();
+  return c;
 }
 
 // A message may overtake the replies to what prepare() has sent.

@@ -80,6 +80,7 @@ class connection : public std::enable_shared_from_this<connection> {
 
    protected:
     virtual void arrived(reply r) { done_.set(std::move(r)); }  // may end the call
+    virtual void arrived_in_place(std::string_view text);       // a bulk string's; the same otherwise
 
    private:
     friend class connection;
@@ -118,7 +119,10 @@ class connection : public std::enable_shared_from_this<connection> {
   task<error_code> open();
   task<void> handshake(std::shared_ptr<connection> self);
   task<void> read_replies();
-  bool deliver();
+  bool deliver(std::string_view& bytes);
+  bool deliver_in_place(std::string_view& bytes);
+  bool deliver_read();
+  call* next_waiting();
   bool is_push(const proto::resp_value& value) const;
   void forget(const call& c) noexcept;
   static void finish(call* c, reply r);

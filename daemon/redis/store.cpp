@@ -31,8 +31,9 @@ class plain_get final : public l2_store::plain_read, public connection::call {
  protected:
   void arrived(reply r) override {
     const bool up = r && (r->type == proto::resp_value::kind::bulk || r->is_nil());
-    to_.on_plain(up, up ? std::move(r->text) : std::string());
+    to_.on_plain(up, up ? std::string_view(r->text) : std::string_view());
   }
+  void arrived_in_place(std::string_view text) override { to_.on_plain(true, text); }
 
  private:
   l2_store::plain_reader& to_;

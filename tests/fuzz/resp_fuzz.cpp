@@ -1,4 +1,5 @@
-// RESP replies from a peer that may send anything: no crash, bounded, and the same replies however the bytes are cut.
+// RESP replies from a peer that may send anything: no crash, bounded, the same replies however the bytes are cut, and whether they are
+// read where they lie or not.
 #include <cstdint>
 #include <cstdlib>
 
@@ -21,10 +22,21 @@ std::size_t replies(std::string_view bytes, std::size_t step, bool& broken) {
   return count;
 }
 
+void check_front(std::string_view bytes) {
+  const auto front = look_at_front(bytes);
+  if (front.what != resp_front::kind::bulk) return;
+  resp_reader reader(64 * 1024);
+  resp_value value;
+  if (!reader.feed(bytes.substr(0, front.size)) || reader.next(value) != resp_reader::state::reply || value.type != resp_value::kind::bulk ||
+      value.text != front.text || !reader.idle())
+    std::abort();
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  check_front(bytes);
   bool broken_whole = false;
   bool broken_pieces = false;
   const auto whole = replies(bytes, bytes.size() + 1, broken_whole);

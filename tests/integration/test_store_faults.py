@@ -7,8 +7,9 @@ import pytest
 
 from harness.ports import free_port
 from harness.redis import RedisError
+from harness.relay import Relay
 from harness.upstream import Reply
-from harness.wire import eventually, fire
+from harness.wire import eventually, fire, get_text
 
 
 def config(upstream, redis_url, prefix="cache:", **store):
@@ -26,6 +27,34 @@ def things(upstream):
 def metric(daemon, name):
     lines = [line for line in daemon.admin("GET", "/metrics").body.decode().splitlines() if line.startswith(name)]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+# --- replies
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_replies_may_come_in_any_pieces(start_daemon, upstream, own_redis, seed):
+    relay = Relay(own_redis.port, seed)
+    try:
+        daemon = start_daemon(**config(upstream, f"redis://127.0.0.1:{relay.port}/0", timeout="5s"), threads=1, defaults={"compress_above": 0})
+        sizes = [0, 1, 10, 300, 5000, 40_000, 65_400, 65_536, 70_000, 300_000]
+        bodies = {n: bytes(b"abcdefghijklmnop"[(i * i + n) % 16] for i in range(n)) for n in sizes}
+        for n, body in bodies.items():
+            assert daemon.key("PUT", f"session:{n}", body).status == 204
+        with daemon.wire() as one, daemon.wire() as two:
+            order = [sizes[(7 * i + seed) % len(sizes)] for i in range(60)]
+            for wire in (one, two):
+                threading.Thread(target=wire.send, args=("".join(get_text("session:none" if i % 9 == 0 else f"session:{n}") for i, n in enumerate(order)),)).start()
+            for i, n in enumerate(order):
+                for wire in (one, two):
+                    answer = wire.read()
+                    if i % 9 == 0:
+                        assert answer.slug == "no-record"
+                    else:
+                        assert (answer.status, answer.body, answer.cache.detail) == (200, bodies[n], "L2")
+        assert metric(daemon, "asidecar_redis_reconnects_total") == 0
+    finally:
+        relay.close()
 
 
 # --- away

@@ -154,3 +154,22 @@ TEST_CASE("RESP replies come in any pieces, also nested ones") {
   REQUIRE(broken.feed("HTTP/1.1 400\r\n"));
   CHECK(broken.next(v) == resp_reader::state::broken);
 }
+
+TEST_CASE("a bulk reply is read where it lies") {
+  using kind = resp_front::kind;
+  const std::string reply = "$12\r\nhello\r\nworld\r\n";
+  const std::string more = reply + "$3\r\nabc\r\n";
+  const auto front = look_at_front(more);
+  REQUIRE(front.what == kind::bulk);
+  CHECK(front.text == "hello\r\nworld");
+  CHECK(front.size == reply.size());
+  for (std::size_t n = 0; n < reply.size(); ++n) {
+    const auto part = look_at_front(std::string_view(reply).substr(0, n));
+    CHECK(part.what == kind::part);
+    CHECK(part.size == (n < 4 ? 0 : reply.size()));
+  }
+  CHECK(look_at_front("$0\r\n\r\n").what == kind::bulk);
+  CHECK(look_at_front("$0\r\n\r\n").text.empty());
+  for (const auto* other : {"+OK\r\n", ":1\r\n", "*1\r\n", "-ERR\r\n", "$-1\r\n", "$\r\n", "$x\r\n", "$01\r\na\r\n", "$1x\r\n", "$9999999999\r\n", "$1\rxa\r\n", "$1\r\nabc"})
+    CHECK(look_at_front(other).what == kind::another);
+}
