@@ -1,9 +1,9 @@
 """The peers: what else a user could put between an app and its Redis. Each runs with one worker, logs off, keep-alive without limit, and gets
 its values from the floor server or from Redis. A peer whose package is missing says so and is left out."""
-import json
+import os
 import shutil
 
-from servers import HOST, ROOT, Server
+from servers import HOST, ROOT, Server, json_body
 
 NGINX_MODULES = ("/usr/lib/nginx/modules/ndk_http_module.so", "/usr/lib/nginx/modules/ngx_http_lua_module.so")
 
@@ -112,7 +112,7 @@ location / {{ content_by_lua_block {{
 }} }}"""
 
     def fill(self):
-        self.source.set("plain:s:1", "x" * self.body_bytes)
+        self.source.set("plain:s:1", json_body(self.body_bytes))
         super().fill()
 
 
@@ -167,7 +167,7 @@ class Varnish(Peer):
         file = home / "default.vcl"
         file.write_text(f'vcl 4.1;\nbackend default {{ .host = "{HOST}"; .port = "{self.source.port}"; }}\nsub vcl_backend_response {{ set beresp.ttl = 10h; }}\n')
         return ["varnishd", "-F", "-j", "none", "-n", str(home), "-a", f"{HOST}:{self.port}", "-f", str(file), "-s", "malloc,256m",
-                "-p", "thread_pools=1", "-p", "thread_pool_min=64", "-p", "timeout_idle=600"]
+                "-p", "thread_pools=1", "-p", "thread_pool_min=64", "-p", "thread_pool_timeout=3600", "-p", "timeout_idle=600"]
 
 
 class NodeRedis(Peer):
@@ -183,12 +183,11 @@ class NodeRedis(Peer):
 
     @classmethod
     def missing(cls):
-        import os
         return super().missing() or ("" if os.path.isdir("/usr/share/nodejs/redis") else f"node-redis is not installed ({cls.packages})")
 
     def command(self):
         return ["env", "NODE_PATH=/usr/share/nodejs", "node", str(ROOT / "tests/bench/node_redis.js"), str(self.port), f"redis://{HOST}:{self.source.port}"]
 
     def fill(self):
-        self.source.set("plain:json:1", json.dumps({"id": 12345, "payload": "x" * (self.body_bytes - 27)}, separators=(",", ":")))
+        self.source.set("plain:json:1", json_body(self.body_bytes))
         super().fill()

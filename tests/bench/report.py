@@ -44,13 +44,16 @@ def servers(figures):
 def against(figures, ours, peers, store=False):
     """`ours` divided by each peer: CPU / requests per second / p99 (/ Redis' CPU)."""
     what = "CPU / requests/s / p99" + (" / Redis' CPU" if store else "")
+    figures = {case: of for case, of in figures.items() if ours in of}
+    if not figures:
+        return []
     lines = ["", f"**{ours} ÷ each peer** ({what})", ""]
     lines += _header("peer", *(f"{a}, {b} B, {c}" for a, b, c in figures))
     for peer in peers:
         cells = []
         for of in figures.values():
-            known = ours in of and peer in of
-            cells.append(" / ".join(f"{ratio(of, ours, peer, f):.2f}" for f in ["cpu_us", "requests_per_s", "p99_us"] + ["store_cpu_us"] * store) if known else "–")
+            of_interest = ["cpu_us", "requests_per_s", "p99_us"] + ["store_cpu_us"] * store
+            cells.append(" / ".join(f"{ratio(of, ours, peer, figure):.2f}" for figure in of_interest) if peer in of else "–")
         lines.append(_row(peer, *cells))
     return lines
 
@@ -77,12 +80,14 @@ def plot_servers(figures, file):
     panels = {"cpu_us": "CPU µs per request", "requests_per_s": "requests/s", "p50_us": "p50 µs", "p99_us": "p99 µs"}
     script = f"set terminal pngcairo size 1500,1900 font 'sans,11' noenhanced background 'white'\nset output '{file}'\nset multiplot layout {len(panels)},1\n"
     script += "set style data histograms\nset style fill solid 0.8\nset key outside right\nset xtics rotate by -20\nset grid ytics\nset logscale y\n"
+    bars = (f"plot for [i=2:{len(names) + 1}] $data using i:xtic(1) title columnheader(i) "
+            f"lc rgb hsv2rgb((i - 2.0) / {len(names)}, i % 2 ? 0.5 : 0.9, i % 3 ? 0.9 : 0.6)")
     for figure, title in panels.items():
         rows = ["case " + " ".join(f'"{n}"' for n in names)]
         for (arrangement, body, connections), of in figures.items():
             rows.append(f'"{arrangement}, {body} B, {connections}" ' + " ".join(f"{measure.medians(of[n])[figure]:.3f}" for n in names))
         rows = "\n".join(rows)
-        script += f"set ylabel '{title}'\n$data << EOD\n{rows}\nEOD\nplot for [i=2:{len(names) + 1}] $data using i:xtic(1) title columnheader(i) lc rgb hsv2rgb((i - 2.0) / {len(names)}, i % 2 ? 0.5 : 0.9, i % 3 ? 0.9 : 0.6)\n"
+        script += f"set ylabel '{title}'\n$data << EOD\n{rows}\nEOD\n{bars}\n"
     _gnuplot(script + "unset multiplot\n")
 
 

@@ -21,7 +21,7 @@ import servers
 
 MEMORY = [peers.NginxProxyCache, peers.NginxLuaDict, peers.Haproxy, peers.Varnish]
 REDIS = [peers.NginxLuaRedis, peers.NginxLuaRedisUnix, peers.NodeRedis]
-OURS_REDIS = [servers.AsidecarRedis, servers.AsidecarRedisUnix]
+OURS_REDIS = [servers.AsidecarRedis, servers.AsidecarRedisPlain, servers.AsidecarRedisUnix]
 
 
 class Run:
@@ -43,7 +43,7 @@ class Run:
         self.servers.append(self.floor)
         made = [lambda: servers.AsidecarMemory(directory, 0, body), lambda: servers.AsidecarNotModified(directory, 0, body),
                 lambda: servers.AsidecarStale(directory, 0, body, hanging)]
-        made += [lambda kind=kind: kind(directory, 0, body, self.redis) for kind in OURS_REDIS]
+        made += [lambda kind=kind: kind(directory, 0, body, self.redis) for kind in OURS_REDIS if kind is not servers.AsidecarRedisPlain or body >= 4096]
         for kind, source in [(k, self.floor) for k in MEMORY] + [(k, self.redis) for k in REDIS]:
             if why := kind.missing():
                 self.skipped[kind.name] = why
@@ -123,9 +123,11 @@ def idle():
 
 def misses(options):
     """The report of misses.py, or why there is none."""
-    short = ["--seconds", "1", "--rounds", "1"] if options.quick else []
-    done = subprocess.run(["/usr/bin/python3", pathlib.Path(__file__).with_name("misses.py"), *short], capture_output=True, text=True)
-    return done.stdout if done.returncode == 0 else f"\nleft out: misses on PostgreSQL: {done.stderr.strip().splitlines()[-1]}\n"
+    rounds = ["--seconds", str(options.seconds), "--rounds", str(options.rounds)]
+    done = subprocess.run(["/usr/bin/python3", pathlib.Path(__file__).with_name("misses.py"), *rounds], capture_output=True, text=True)
+    if done.returncode == 0:
+        return done.stdout
+    return f"\nleft out: misses on PostgreSQL: {(done.stderr.strip().splitlines() or [f'exit code {done.returncode}'])[-1]}\n"
 
 
 def main():
@@ -146,19 +148,22 @@ def main():
     redis = [kind.name for kind in OURS_REDIS + REDIS]
     lines = [f"Medians of {options.rounds} rounds of {options.seconds} s."] + report.servers(figures)
     lines += report.against(figures, servers.AsidecarMemory.name, [kind.name for kind in MEMORY])
-    lines += report.against(figures, servers.AsidecarRedis.name, [kind.name for kind in REDIS], store=True)
+    for ours, theirs in ((servers.AsidecarRedis, [peers.NginxLuaRedis, peers.NodeRedis]), (servers.AsidecarRedisPlain, [peers.NginxLuaRedis, peers.NodeRedis]),
+                         (servers.AsidecarRedisUnix, [peers.NginxLuaRedisUnix])):
+        lines += report.against(figures, ours.name, [kind.name for kind in theirs], store=True)
     lines += report.store_cpu(figures, redis)
     lines += ["", *(f"left out: {name}: {why}" for name, why in skipped.items())]
     if quiet:
         lines.append("idle: " + ", ".join(f"{name} {value:.1f}" for name, value in quiet.items()))
-    text = "\n".join(lines) + "\n"
-    if options.only is None:
-        text += misses(options)
-    (options.out / "table.md").write_text(text)
+    table = options.out / "table.md"
+    table.write_text("\n".join(lines) + "\n")
     flat = [{"arrangement": a, "body": b, "connections": c, "server": name, "rounds": rounds} for (a, b, c), of in figures.items() for name, rounds in of.items()]
     (options.out / "figures.json").write_text(json.dumps({"idle": quiet, "left_out": skipped, "figures": flat}, indent=1))
     report.plot_servers(figures, options.out / "servers.png")
-    print(text)
+    if options.only is None:
+        with table.open("a") as out:
+            out.write(misses(options))
+    print(table.read_text())
 
 
 if __name__ == "__main__":

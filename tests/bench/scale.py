@@ -123,11 +123,12 @@ def connections(directory, options):
 
 
 def threads(directory, options):
+    keys_of_threads = 100_000
     print("| threads | CPU µs/request | requests/s |\n|---|---|---|")
     for count in (1, 2):
-        server = Filled(directory, "0,1", 1000, threads=count).start()
+        server = Filled(directory, "0,1", keys_of_threads, threads=count).start()
         try:
-            f = medians(server, options, 64, "0,1", script(directory, "/v1/keys/s:", 1000))
+            f = medians(server, options, 64, "0,1", script(directory, "/v1/keys/s:", keys_of_threads))
             print(f"| {count} | {f['cpu_us']:.2f} | {f['requests_per_s']:.0f} |", flush=True)
         finally:
             server.stop()

@@ -7,10 +7,26 @@ import signal
 import socket
 import subprocess
 import time
+from random import Random
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ASIDECAR = os.environ.get("ASIDECAR_BIN", str(ROOT / "build/release/asidecar"))
 HOST = "127.0.0.1"
+
+
+def json_body(size):
+    """JSON of exactly `size` bytes, as an API answers it: it compresses to some third."""
+    random = Random(size)
+    words = "amber basalt cedar delta ember fjord garnet harbor indigo juniper kestrel lagoon".split()
+    items, left = [], size - len('{"items":[],"note":""}')
+    while True:
+        item = {"id": random.randrange(10**6), "name": " ".join(random.choices(words, k=2)), "price": round(random.uniform(1, 500), 2), "key": f"{random.getrandbits(48):x}"}
+        left -= len(json.dumps(item, separators=(",", ":"))) + 1
+        if left < 0:
+            break
+        items.append(item)
+    text = json.dumps({"items": items, "note": ""}, separators=(",", ":"))
+    return (text[:-2] + "".join(random.choices("abcdefghijklmnop", k=size - len(text))) + text[-2:]).encode()
 
 
 def free_port():
@@ -68,7 +84,7 @@ class Server:
 
     @property
     def slug(self):
-        return self.name.replace(" ", "-")
+        return self.name.replace(" ", "-").replace(",", "")
 
     @property
     def log_file(self):
@@ -119,7 +135,7 @@ class Redis(Server):
                 "--save", "", "--appendonly", "no", "--daemonize", "no"]
 
     def set(self, key, value):
-        words = [b"SET", key.encode(), value.encode()]
+        words = [b"SET", key.encode(), value]
         with socket.create_connection((HOST, self.port)) as wire:
             wire.sendall(b"*3\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
             wire.recv(64)
@@ -143,7 +159,7 @@ class Asidecar(Server):
 
     def fill(self):
         connection = http.client.HTTPConnection(HOST, self.port, timeout=5)
-        connection.request("PUT", self.path, b"x" * self.body_bytes, {"Content-Type": "application/json"})
+        connection.request("PUT", self.path, json_body(self.body_bytes), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         answer.read()
         if answer.status != 204:
@@ -160,14 +176,22 @@ class AsidecarRedis(Asidecar):
         self.store = redis
 
     def configuration(self):
-        return {**super().configuration(), "store": {"redis": f"redis://{HOST}:{self.store.port}/0"}}
+        return {**super().configuration(), "store": {"redis": f"redis://{HOST}:{self.store.port}/0", "prefix": f"{self.slug}:"}}
+
+
+class AsidecarRedisPlain(AsidecarRedis):
+    """Values lie in Redis as they are, as the peers keep them. What is smaller than compress_above does so anyway."""
+    name = "asidecar redis tcp, no zstd"
+
+    def configuration(self):
+        return {**super().configuration(), "defaults": {"compress_above": 0}}
 
 
 class AsidecarRedisUnix(AsidecarRedis):
     name = "asidecar redis unix"
 
     def configuration(self):
-        return {**super().configuration(), "store": {"redis": f"redis+unix://{self.store.socket_path}?db=0"}}
+        return {**super().configuration(), "store": {"redis": f"redis+unix://{self.store.socket_path}?db=0", "prefix": f"{self.slug}:"}}
 
 
 class AsidecarMemory(Asidecar):
