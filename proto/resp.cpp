@@ -2,10 +2,13 @@
 
 #include <hiredis/read.h>
 
+#include <algorithm>
 #include <charconv>
 
 namespace asidecar::proto {
 namespace {
+
+constexpr std::size_t buffer_kept = 64 * 1024;
 
 void append_header(std::string& out, char type, std::size_t n) {
   char digits[24];
@@ -77,16 +80,20 @@ struct resp_reader::functions {
   static inline redisReplyObjectFunctions table{string, array, integer, nil, free};
 };
 
-resp_reader::resp_reader(std::size_t reply_max)
-    : reply_max_(reply_max), reader_(redisReaderCreateWithFunctions(&functions::table), redisReaderFree) {
+resp_reader::resp_reader(std::size_t reply_max) : reply_max_(reply_max), reader_(nullptr, redisReaderFree) { start(); }
+
+void resp_reader::start() {
+  reader_.reset(redisReaderCreateWithFunctions(&functions::table));
   if (reader_ == nullptr) throw std::bad_alloc();
   reader_->privdata = this;
+  unread_max_ = 0;
 }
 
 resp_reader::~resp_reader() = default;
 
 bool resp_reader::feed(std::string_view bytes) {
   unread_ += bytes.size();
+  unread_max_ = std::max(unread_max_, unread_);
   return redisReaderFeed(reader_.get(), bytes.data(), bytes.size()) == REDIS_OK;
 }
 
@@ -96,6 +103,7 @@ resp_reader::state resp_reader::next(resp_value& out) {
   if (reply == nullptr) return unread_ > reply_max_ ? state::broken : state::need_more;
   unread_ = reader_->len - reader_->pos;
   out = std::move(top_);
+  if (unread_ == 0 && unread_max_ > buffer_kept) start();  // hiredis would keep the buffer of a large reply until it is fed again
   return state::reply;
 }
 

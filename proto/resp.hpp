@@ -62,8 +62,11 @@ class resp_reader {
 
  private:
   struct functions;
+  void start();
+
   std::size_t reply_max_;
-  std::size_t unread_ = 0;  // bytes fed since the last whole reply
+  std::size_t unread_ = 0;      // bytes fed since the last whole reply
+  std::size_t unread_max_ = 0;  // since start()
   resp_value top_;
   std::unique_ptr<redisReader, void (*)(redisReader*)> reader_;
 };

@@ -239,19 +239,27 @@ task<void> connection::read_replies() {
       trouble_ = "a reply that is not RESP";
       co_return;
     }
-    std::memmove(buffer.get(), kept.data(), kept.size());
+    if (!kept.empty()) std::memmove(buffer.get(), kept.data(), kept.size());
   }
 }
 
 // What it leaves of `bytes` is to be shown again with what follows. False: it is not RESP.
 bool connection::deliver(std::string_view& bytes) {
   const auto turn = worker_.sockets.turn_of_its_own();
-  if (subscriber_ == nullptr && replies_->idle()) {
-    if (!deliver_in_place(bytes)) return false;
-    const auto front = proto::look_at_front(bytes);
-    if (front.what == proto::resp_front::kind::part && front.size <= read_bytes) return true;
+  while (!bytes.empty()) {
+    const bool between_replies = replies_->idle();
+    if (between_replies && subscriber_ == nullptr) {
+      if (!deliver_in_place(bytes)) return false;
+      const auto front = proto::look_at_front(bytes);
+      if (front.what == proto::resp_front::kind::part && front.size <= read_bytes) return true;
+    }
+    // A line may be all of a reply; what follows may be read in place again.
+    const auto line_end = bytes.find('\n');
+    const auto piece = bytes.substr(0, between_replies && line_end != std::string_view::npos ? line_end + 1 : bytes.size());
+    if (!replies_->feed(piece) || !deliver_read()) return false;
+    bytes.remove_prefix(piece.size());
   }
-  return replies_->feed(std::exchange(bytes, {})) && deliver_read();
+  return true;
 }
 
 bool connection::deliver_in_place(std::string_view& bytes) {
