@@ -167,7 +167,7 @@ class Varnish(Peer):
         file = home / "default.vcl"
         file.write_text(f'vcl 4.1;\nbackend default {{ .host = "{HOST}"; .port = "{self.source.port}"; }}\nsub vcl_backend_response {{ set beresp.ttl = 10h; }}\n')
         return ["varnishd", "-F", "-j", "none", "-n", str(home), "-a", f"{HOST}:{self.port}", "-f", str(file), "-s", "malloc,256m",
-                "-p", "thread_pools=1", "-p", "thread_pool_min=64", "-p", "thread_pool_timeout=3600", "-p", "timeout_idle=600"]
+                "-p", "thread_pools=1", "-p", "thread_pool_min=64", "-p", "thread_pool_timeout=600", "-p", "timeout_idle=600"]
 
 
 class NodeRedis(Peer):

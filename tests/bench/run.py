@@ -51,8 +51,14 @@ class Run:
                 made.append(lambda kind=kind, source=source: kind(directory, 0, body, source))
         for make in made:
             server = make()
-            if only is None or any(part in server.name for part in only):
+            if only is not None and not any(part in server.name for part in only):
+                continue
+            try:
                 self.servers.append(self.up(server))
+            except RuntimeError as problem:
+                if not isinstance(server, peers.Peer):
+                    raise
+                self.skipped[server.name] = str(problem)
 
     @staticmethod
     def named(server, name):

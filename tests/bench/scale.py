@@ -187,13 +187,15 @@ def hostile(directory, options):
     try:
         for name, guests in (("8,000 idle connections", idle), ("200 clients that send a byte a second", slow_senders),
                              ("50 clients that pipeline 10,000 requests and do not read", readless)):
-            alone = medians(server, options, 64)["requests_per_s"]
-            with guests(server):
+            alone, beside = [], []
+            for _ in range(options.rounds):
+                alone.append(measure.load(server, 64, options.seconds, 0)["requests_per_s"])
+                with guests(server):
+                    time.sleep(1)
+                    beside.append(measure.load(server, 64, options.seconds, 0)["requests_per_s"])
+                    memory = measure.resident_mib(server.pid)
                 time.sleep(1)
-                beside = medians(server, options, 64)["requests_per_s"]
-                memory = measure.resident_mib(server.pid)
-            print(f"| {name} | {beside:.0f} | {beside / alone:.2f} | {memory:.1f} |", flush=True)
-            time.sleep(1)
+            print(f"| {name} | {statistics.median(beside):.0f} | {statistics.median(b / a for b, a in zip(beside, alone)):.2f} | {memory:.1f} |", flush=True)
     finally:
         server.stop()
 
