@@ -36,16 +36,9 @@ class bucket_index {
     }
     return nullptr;
   }
-  // Makes find() of this hash faster, in two steps with some time between them: first what is known without looking, then the rest.
+  // Fetches what find() will look at first.
   void prefetch_bucket(std::uint64_t hash) const noexcept {
     if (count_ > 0) __builtin_prefetch(&at(number_of(hash)));
-  }
-  template <class Prefetch>
-  void prefetch(std::uint64_t hash, Prefetch prefetch) const {
-    find(hash, [&](const Entry& e) {
-      prefetch(e);
-      return true;
-    });
   }
   // `e` must not be in it.
   void insert(std::uint64_t hash, Entry* e) {

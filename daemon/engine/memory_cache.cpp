@@ -21,6 +21,16 @@ std::uint32_t pack_load_time(std::uint32_t us) noexcept {
 
 std::uint32_t unpack_load_time(std::uint32_t packed) noexcept { return (packed & 0x1ffff) << (packed >> 17); }
 
+// The index keeps 48 bits of an address. User space has no more, unless malloc tags what it gives out (arm64's MTE).
+void require_untagged_addresses() {
+  std::array<std::unique_ptr<char>, 16> probes;
+  for (auto& p : probes) {
+    p = std::make_unique<char>();
+    if (reinterpret_cast<std::uintptr_t>(p.get()) >> 48 != 0)
+      throw std::runtime_error("l1 cannot work with tagged memory: take glibc.mem.tagging out of the environment's GLIBC_TUNABLES, or start without memory tagging");
+  }
+}
+
 }  // namespace
 
 // With what the index, malloc and the policy's ghosts take for one.
@@ -138,20 +148,6 @@ profile memory_cache::profile_of(const value& v, const owner& whose) noexcept {
   const auto& content = v.content();
   return {whose, content.stale_while_revalidate_ms, content.stale_if_error_ms, content.content_type, content.content_encoding};
 }
-
-namespace {
-
-// The index keeps 48 bits of an address. User space has no more, unless malloc tags what it gives out (arm64's MTE).
-void require_untagged_addresses() {
-  std::array<std::unique_ptr<char>, 16> probes;
-  for (auto& p : probes) {
-    p = std::make_unique<char>();
-    if (reinterpret_cast<std::uintptr_t>(p.get()) >> 48 != 0)
-      throw std::runtime_error("l1 cannot work with tagged memory: take glibc.mem.tagging out of the environment's GLIBC_TUNABLES, or start without memory tagging");
-  }
-}
-
-}  // namespace
 
 memory_cache::memory_cache(std::uint64_t bytes_max)
     : shard_count_(std::clamp<std::uint64_t>(bytes_max / shard_bytes_wanted, 1, shards_max)), shard_bytes_max_(bytes_max / shard_count_) {

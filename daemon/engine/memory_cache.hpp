@@ -63,7 +63,10 @@ class memory_cache {
   void prefetch_entry(std::uint64_t hash) {
     const auto& s = shard_of(hash);
     const std::unique_lock hold(s.mutex, std::try_to_lock);
-    if (hold) s.index.prefetch(hash, [](const entry& e) { e.prefetch(); });
+    if (hold) s.index.find(hash, [](const entry& e) {
+      e.prefetch();
+      return true;
+    });
   }
   bool erase(std::string_view key);
   // The value is stale from `now` on, if it is not yet. False: not held.

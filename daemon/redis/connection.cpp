@@ -171,6 +171,12 @@ void connection::finish(call* c, reply r) {
   c->arrived(std::move(r));
 }
 
+void connection::finish_in_place(call* c, std::string_view text) {
+  if (c == nullptr) return;
+  c->in_ = nullptr;
+  c->arrived_in_place(text);
+}
+
 void connection::queue(call& c, std::span<const std::string_view> words) {
   c.in_ = this;
   waiting_.push_back({&c, worker_.time->now() + terms_.timeout});
@@ -249,9 +255,14 @@ bool connection::deliver(std::string_view& bytes) {
   while (!bytes.empty()) {
     const bool between_replies = replies_->idle();
     if (between_replies && subscriber_ == nullptr) {
-      if (!deliver_in_place(bytes)) return false;
       const auto front = proto::look_at_front(bytes);
       if (front.what == proto::resp_front::kind::part && front.size <= read_bytes) return true;
+      if (front.what == proto::resp_front::kind::bulk) {
+        if (waiting_.empty()) return false;
+        bytes.remove_prefix(front.size);
+        finish_in_place(next_waiting(), front.text);
+        continue;
+      }
     }
     // A line may be all of a reply; what follows may be read in place again.
     const auto line_end = bytes.find('\n');
@@ -260,19 +271,6 @@ bool connection::deliver(std::string_view& bytes) {
     bytes.remove_prefix(piece.size());
   }
   return true;
-}
-
-bool connection::deliver_in_place(std::string_view& bytes) {
-  for (;;) {
-    const auto front = proto::look_at_front(bytes);
-    if (front.what != proto::resp_front::kind::bulk) return true;
-    if (waiting_.empty()) return false;
-    bytes.remove_prefix(front.size);
-    auto* const c = next_waiting();
-    if (c == nullptr) continue;
-    c->in_ = nullptr;
-    c->arrived_in_place(front.text);
-  }
 }
 
 bool connection::deliver_read() {

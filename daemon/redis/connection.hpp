@@ -120,12 +120,12 @@ class connection : public std::enable_shared_from_this<connection> {
   task<void> handshake(std::shared_ptr<connection> self);
   task<void> read_replies();
   bool deliver(std::string_view& bytes);
-  bool deliver_in_place(std::string_view& bytes);
   bool deliver_read();
   call* next_waiting();
   bool is_push(const proto::resp_value& value) const;
   void forget(const call& c) noexcept;
   static void finish(call* c, reply r);
+  static void finish_in_place(call* c, std::string_view text);
   void queue(call& c, std::span<const std::string_view> words);
   void write_soon(std::span<const std::string_view> words);
   void flush();

@@ -1,7 +1,7 @@
 #include "daemon/runtime/poller.hpp"
 
-#include <boost/asio/post.hpp>
 #include <algorithm>
+#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <span>
 #include <system_error>

@@ -25,6 +25,14 @@ class Peer(Server):
         self.get(self.path)
 
 
+class AsksRedis:
+    """A peer whose source is Redis, which it asks for every request."""
+
+    @property
+    def store(self):
+        return self.source
+
+
 class Nginx(Peer):
     program = "nginx"
     packages = "nginx-extras libnginx-mod-http-lua lua-nginx-redis"
@@ -85,13 +93,9 @@ location / { content_by_lua_block {
 location /origin/ { internal; rewrite ^/origin(.*)$ $1 break; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://origin; }"""
 
 
-class NginxLuaRedis(Nginx):
+class NginxLuaRedis(AsksRedis, Nginx):
     name = "nginx lua redis tcp"
     path = "/plain:s:1"
-
-    @property
-    def store(self):
-        return self.source
 
     def where(self):
         return f'"{HOST}", {self.source.port}'
@@ -170,16 +174,12 @@ class Varnish(Peer):
                 "-p", "thread_pools=1", "-p", "thread_pool_min=64", "-p", "thread_pool_timeout=600", "-p", "timeout_idle=600"]
 
 
-class NodeRedis(Peer):
+class NodeRedis(AsksRedis, Peer):
     """The usual way in an app: GET, JSON.parse, JSON.stringify; node-redis pipelines by itself."""
     name = "Node + node-redis"
     path = "/plain:json:1"
     program = "node"
     packages = "nodejs node-redis"
-
-    @property
-    def store(self):
-        return self.source
 
     @classmethod
     def missing(cls):
