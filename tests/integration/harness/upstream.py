@@ -53,9 +53,9 @@ class _Handler(BaseHTTPRequestHandler):
                 reply.gate.wait(30)
             if reply.delay:
                 upstream.stopping.wait(reply.delay)
-            self._send(reply)
         finally:
-            upstream._end()
+            upstream._end()  # before the answer: the next request may follow it at once
+        self._send(reply)
 
     do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
 
