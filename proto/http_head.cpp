@@ -8,7 +8,7 @@
 namespace asidecar::proto {
 namespace {
 
-enum char_class : std::uint8_t { token_char = 1, value_char = 2, target_char = 4 };
+enum char_class : std::uint8_t { token_char = 1, value_char = 2, target_char = 4, host_char = 8, digit_char = 16 };
 
 // RFC 9110: tchar; field-value bytes (VCHAR, SP, HTAB, obs-text); target bytes (visible, no '#', raw UTF-8 tolerated).
 constexpr std::array<std::uint8_t, 256> classes = [] {
@@ -20,6 +20,9 @@ constexpr std::array<std::uint8_t, 256> classes = [] {
   }
   for (const char c : std::string_view("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"))
     table[static_cast<unsigned char>(c)] |= token_char;
+  for (const char c : std::string_view("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%[]:"))
+    table[static_cast<unsigned char>(c)] |= host_char;
+  for (const char c : std::string_view("0123456789")) table[static_cast<unsigned char>(c)] |= digit_char;
   return table;
 }();
 
@@ -65,7 +68,7 @@ head_result parse_target(std::string_view target, request_head& out) {
   return complete;
 }
 
-head_result parse_request_line(std::string_view line, request_head& out, const head_limits& limits) {
+head_result parse_request_line(std::string_view line, request_head& out) {
   const auto first = line.find(' ');
   const auto last = line.rfind(' ');
   if (first == std::string_view::npos || first == last) return bad("the request line is not 'METHOD target HTTP/1.1'");
@@ -78,7 +81,7 @@ head_result parse_request_line(std::string_view line, request_head& out, const h
   out.http_1_1 = version == "HTTP/1.1";
   out.keep_alive = out.http_1_1;
   const auto target = line.substr(first + 1, last - first - 1);
-  if (target.size() > limits.target_bytes_max) return {head_state::target_too_long, {}};
+  if (target.size() > target_bytes_max) return {head_state::target_too_long, {}};
   return parse_target(target, out);
 }
 
@@ -125,7 +128,6 @@ head_result take_field(std::string_view name, std::string_view value, request_he
       if (iequals(name, "sec-fetch-site")) return set_once(out.sec_fetch_site, value, "Sec-Fetch-Site is repeated");
       if (!iequals(name, "content-length")) break;
       if (out.content_length) return bad("Content-Length is repeated");
-      if (value.find_first_not_of("0123456789") != std::string_view::npos) return bad("Content-Length is not a number");
       out.content_length = parse_decimal(value);
       if (!out.content_length) return bad("Content-Length is not a number");
       break;
@@ -140,13 +142,13 @@ head_result take_field(std::string_view name, std::string_view value, request_he
   return complete;
 }
 
-head_result parse_fields(std::string_view lines, request_head& out, const head_limits& limits) {
+head_result parse_fields(std::string_view lines, request_head& out) {
   std::size_t count = 0;
   while (!lines.empty()) {
     const auto end = lines.find("\r\n");
     const auto line = lines.substr(0, end);
     lines.remove_prefix(end + 2);
-    if (++count > limits.fields_max) return {head_state::too_large, {}};
+    if (++count > fields_max) return {head_state::too_large, {}};
     if (line.front() == ' ' || line.front() == '\t') return bad("a folded header line (obs-fold) is not allowed");
     const auto colon = line.find(':');
     if (colon == std::string_view::npos || colon == 0 || !all_of(line.substr(0, colon), token_char))
@@ -182,27 +184,27 @@ std::size_t find_head_end(std::string_view bytes, std::size_t from, bool& bare_l
 
 }  // namespace
 
-head_result parse_request_head(std::string_view bytes, request_head& out, std::size_t& scanned, const head_limits& limits) {
+head_result parse_request_head(std::string_view bytes, request_head& out, std::size_t& scanned) {
   if (bytes.empty()) return {head_state::incomplete, {}};
   // A head begins with a method; anything else (a TLS hello, an empty line) need not be waited for.
   if (bytes.front() < 'A' || bytes.front() > 'Z') return bad("the request line is not 'METHOD target HTTP/1.1'");
 
   bool bare_lf = false;
-  const auto end = find_head_end(bytes.substr(0, limits.head_bytes_max), scanned, bare_lf);
+  const auto end = find_head_end(bytes.substr(0, head_bytes_max), scanned, bare_lf);
   if (bare_lf) return bad("a line does not end in CRLF");
   if (end == std::string_view::npos) {
-    scanned = std::min(bytes.size(), limits.head_bytes_max);
+    scanned = std::min(bytes.size(), head_bytes_max);
     const bool line_ended = bytes.substr(0, scanned).find("\r\n") != std::string_view::npos;
-    if (!line_ended && scanned > limits.target_bytes_max + 32) return {head_state::target_too_long, {}};
-    return {bytes.size() < limits.head_bytes_max ? head_state::incomplete : head_state::too_large, {}};
+    if (!line_ended && scanned > target_bytes_max + 32) return {head_state::target_too_long, {}};
+    return {bytes.size() < head_bytes_max ? head_state::incomplete : head_state::too_large, {}};
   }
   scanned = 0;
   out = {};
   out.size = end;
   const auto line_end = bytes.find("\r\n");
-  if (const auto line = parse_request_line(bytes.substr(0, line_end), out, limits); line.state != head_state::complete) return line;
+  if (const auto line = parse_request_line(bytes.substr(0, line_end), out); line.state != head_state::complete) return line;
   out.fields = bytes.substr(line_end + 2, end - line_end - 4);
-  return parse_fields(out.fields, out, limits);
+  return parse_fields(out.fields, out);
 }
 
 bool next_field(std::string_view& fields, std::string_view& name, std::string_view& value) noexcept {
@@ -215,7 +217,6 @@ bool next_field(std::string_view& fields, std::string_view& name, std::string_vi
   value = colon == std::string_view::npos ? std::string_view() : trim(line.substr(colon + 1));
   return true;
 }
-
 
 bool split_authority(std::string_view authority, std::string_view& host, std::string_view& port) noexcept {
   port = {};
@@ -230,11 +231,10 @@ bool split_authority(std::string_view authority, std::string_view& host, std::st
   host = authority.substr(0, host_end);
   const auto rest = authority.substr(host_end);
   if (!rest.empty()) {
-    if (rest.front() != ':' || rest.find_first_not_of("0123456789", 1) != std::string_view::npos || rest.size() > 6) return false;
     port = rest.substr(1);
+    if (rest.front() != ':' || !all_of(port, digit_char) || port.size() > 5) return false;
   }
-  constexpr std::string_view allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%[]:";
-  return !host.empty() && host.find_first_not_of(allowed) == std::string_view::npos;
+  return !host.empty() && all_of(host, host_char);
 }
 
 }  // namespace asidecar::proto

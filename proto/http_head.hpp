@@ -15,11 +15,9 @@ namespace asidecar::proto {
 
 enum class http_method : std::uint8_t { get, head, put, post, delete_, options, patch, trace, connect };
 
-struct head_limits {
-  std::size_t head_bytes_max = std::size_t(16) * 1024;
-  std::size_t target_bytes_max = std::size_t(8) * 1024;
-  std::size_t fields_max = 100;
-};
+inline constexpr std::size_t head_bytes_max = std::size_t(16) * 1024;
+inline constexpr std::size_t target_bytes_max = std::size_t(8) * 1024;
+inline constexpr std::size_t fields_max = 100;
 
 // Views point into the bytes given to parse_request_head.
 struct request_head {
@@ -58,7 +56,7 @@ struct head_result {
 };
 
 // Parses one head at the start of `bytes`. `scanned` carries how far an earlier, incomplete call has looked; start with 0.
-head_result parse_request_head(std::string_view bytes, request_head& out, std::size_t& scanned, const head_limits& limits = {});
+head_result parse_request_head(std::string_view bytes, request_head& out, std::size_t& scanned);
 
 // host[:port] split; the brackets of an IPv6 literal stay. False when `authority` is not of that form.
 bool split_authority(std::string_view authority, std::string_view& host, std::string_view& port) noexcept;

@@ -7,10 +7,10 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "proto/redis_keys.hpp"
+
 namespace asidecar::proto {
 namespace {
-
-constexpr std::size_t key_bytes_max = 1024;
 
 // What a target holds that is its own spelling: visible, no '%', no '#'.
 constexpr std::array<bool, 256> plain = [] {
@@ -45,7 +45,7 @@ void known_heads::learn(std::string_view bytes, const request_head& head, bool c
   const auto tail = bytes.substr(4 + head.target.size(), head.size - 4 - head.target.size());
   const std::uint64_t hash = XXH3_64bits(tail.data(), tail.size()) + (context ? 1 : 0);
   auto& once = seen_once_[hash % seen_once_.size()];
-  if (std::exchange(once, hash) != hash) return;
+  if (std::exchange(once, hash) != hash || is_known(tail, context)) return;
   auto& k = heads_[next_];
   next_ = (next_ + 1) % heads_max;
   count_ = std::min(count_ + 1, heads_max);
@@ -54,6 +54,11 @@ void known_heads::learn(std::string_view bytes, const request_head& head, bool c
   parse_request_head(k.bytes, k.head, scanned);
   k.tail = std::string_view(k.bytes).substr(4 + head.target.size());
   k.context = context;
+}
+
+bool known_heads::is_known(std::string_view tail, bool context) const noexcept {
+  return std::any_of(heads_.begin(), heads_.begin() + static_cast<std::ptrdiff_t>(count_),
+                     [&](const known& k) { return k.context == context && k.tail.size() == tail.size() && same(k.tail.data(), tail.data(), tail.size()); });
 }
 
 void known_heads::forget() {
@@ -71,7 +76,9 @@ known_heads::match known_heads::find(std::string_view bytes, bool context) const
   for (std::size_t i = 0; i < count_; ++i) {
     const auto& k = heads_[i];
     if (k.context != context || left < k.tail.size() || !same(to, k.tail.data(), k.tail.size())) continue;
-    return {&k.head, k.head.fields, std::string_view(from, static_cast<std::size_t>(to - from)), static_cast<std::size_t>(to - bytes.data()) + k.tail.size()};
+    const auto size = static_cast<std::size_t>(to - bytes.data()) + k.tail.size();
+    const auto fields = bytes.substr(size - 2 - k.head.fields.size(), k.head.fields.size());  // behind them stands an empty line
+    return {&k.head, fields, std::string_view(from, static_cast<std::size_t>(to - from)), size};
   }
   return {};
 }

@@ -18,19 +18,21 @@ class known_heads {
   // `path`: before the key in the target, e.g. "/v1/keys/".
   explicit known_heads(std::string_view path);
 
-  // `head` is what parse_request_head() made of `bytes`. `context` is what else the caller's judgement of it depended on.
+  // Keeps a head that it is shown for the second time. `head` is what parse_request_head() made of `bytes`. `context` is what else the caller's judgement of it depended on.
   void learn(std::string_view bytes, const request_head& head, bool context);
   void forget();
 
   struct match {
     const request_head* like = nullptr;  // all of it but target, fields and size holds; null: not known
-    std::string_view fields;             // its field lines
-    std::string_view key;                // a view of `bytes`
+    std::string_view fields;             // its field lines; like the key, a view of `bytes`
+    std::string_view key;
     std::size_t size = 0;                // of the head
   };
   match find(std::string_view bytes, bool context) const noexcept;
 
  private:
+  bool is_known(std::string_view tail, bool context) const noexcept;
+
   static constexpr std::size_t heads_max = 4;
   static constexpr std::size_t bytes_max = 2048;
   struct known {

@@ -8,6 +8,8 @@
 
 namespace asidecar::proto {
 
+inline constexpr std::size_t key_bytes_max = 1024;  // of a key, percent-decoded
+
 inline constexpr std::string_view internal_namespace = "asidecar:";
 
 // True when <prefix><key> would fall into the daemon's own namespace; such a key is refused.

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -29,9 +28,6 @@ struct resp_value {
 
 // Appends one command as an array of bulk strings.
 void append_command(std::string& out, std::span<const std::string_view> words);
-inline void append_command(std::string& out, std::initializer_list<std::string_view> words) {
-  append_command(out, std::span(words.begin(), words.size()));
-}
 
 // A bulk string at the front of what has been received: by far the most frequent reply, and one that needs no copy.
 struct resp_front {

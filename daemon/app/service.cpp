@@ -122,12 +122,12 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   const auto& s = from.settings;
   service out;
   std::unique_ptr<engine::l2_store> store;
-  engine::cache_times times;
-  times.l1_ttl = s.l1.ttl;
-  times.generation = from.number;
-  times.longest_write = core::milliseconds(0);
+  engine::cache_terms terms;
+  terms.l1_ttl = s.l1.ttl;
+  terms.generation = from.number;
+  terms.longest_write = core::milliseconds(0);
   for (const auto& r : s.routes)
-    if (r.write) times.longest_write = std::max(times.longest_write, 2 * r.rules.timeout + origin_grace);
+    if (r.write) terms.longest_write = std::max(terms.longest_write, 2 * r.rules.timeout + origin_grace);
   std::vector<std::shared_ptr<void>> resources;
   const auto keep = [&](auto& resource) {
     using kind = typename std::remove_reference_t<decltype(resource)>::element_type;
@@ -139,12 +139,12 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis"), metrics.store(worker.index), events);
     keep(out.store);
     store = redis::make_store(worker, out.store, std::move(backplane), *s.store);
-    times.own_fills_are_heard = s.store->backplane == config::backplane_kind::tracking;
-    times.lock_ttl = s.store->lock_ttl;
-    times.lock_wait = s.store->lock_wait;
+    terms.own_fills_are_heard = s.store->backplane == config::backplane_kind::tracking;
+    terms.lock_ttl = s.store->lock_ttl;
+    terms.lock_wait = s.store->lock_wait;
   }
   metrics.set_has_store(s.store.has_value());
-  auto cache = std::make_shared<engine::cache>(worker, shared, std::move(store), times, events);
+  auto cache = std::make_shared<engine::cache>(worker, shared, std::move(store), terms, events);
   cache->use_doubts(std::move(doubts));
   std::map<std::string, std::shared_ptr<origin::origin>> origins;
   for (const auto& o : s.origins) {
@@ -179,7 +179,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   data->who = from.who;
   if (s.store) data->prefix = s.store->prefix;
   data->appended = std::move(appended);
-  data->plain_values = s.store && s.store->format == config::value_format::raw;
+  data->raw_values = s.store && s.store->format == config::value_format::raw;
   out.data = std::move(data);
   return out;
 }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "daemon/core/backoff.hpp"
+
 namespace asidecar::core {
 
 bool fill::good_enough(const std::optional<lifetime>& current, wall_time now) const noexcept {
@@ -29,7 +31,7 @@ fill::action fill::on_loaded(bool storable, bool overtaken) noexcept {
 milliseconds fill::wait_for(bool watched, double u) noexcept {
   const auto longest = watched ? milliseconds(100) : pause_;
   if (!watched) pause_ = std::min(pause_ * 2, milliseconds(50));
-  return milliseconds(static_cast<std::int64_t>(static_cast<double>(longest.count()) * (0.5 + 0.5 * u)) + 1);
+  return jittered_pause(longest, u) + milliseconds(1);
 }
 
 fill::action fill::load_without_lock() noexcept {

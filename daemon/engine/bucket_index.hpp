@@ -68,6 +68,7 @@ class bucket_index {
   static constexpr std::size_t segment_size = 64;
   static constexpr fingerprint empty = 0;
   static constexpr fingerprint chained = 0xffff;  // of the last slot: it points to the bucket behind
+  // 1 to 32,768: neither of the above.
   static fingerprint fingerprint_of(std::uint64_t hash) noexcept { return static_cast<fingerprint>((hash >> 49) + 1); }
 
   using all_fingerprints = std::uint16_t __attribute__((vector_size(16)));
@@ -123,7 +124,7 @@ class bucket_index {
   };
 
   bucket& at(std::size_t number) const noexcept { return (*segments_[number / segment_size])[number % segment_size]; }
-  // Buckets from the number of the last whole doubling on have half of the bucket that far before them, once they exist.
+  // Bucket doubled_ + i, once there is one, has taken its half of bucket i; until then bucket i has both.
   std::size_t number_of(std::uint64_t hash) const noexcept {
     const auto number = hash & (2 * doubled_ - 1);
     return number < count_ ? number : number & (doubled_ - 1);
@@ -207,6 +208,7 @@ class bucket_index {
     auto& back_to = at(count_ - doubled_);
     if (count_ == doubled_ && doubled_ > 1) doubled_ /= 2;
     for (const auto& m : moving_) put(back_to, m.print, m.e);
+    // One is kept to spare, so that growing and shrinking in turn does not allocate.
     if (segments_.size() * segment_size >= count_ + 2 * segment_size) segments_.pop_back();
   }
 
@@ -215,7 +217,7 @@ class bucket_index {
   bucket* spare_ = nullptr;
   std::vector<moved> moving_;  // kept for its room
   std::size_t count_ = 0;       // buckets
-  std::size_t doubled_ = 1;     // the largest power of two that is less, or 1
+  std::size_t doubled_ = 1;     // the largest power of two less than count_, or 1
   std::size_t size_ = 0;
 };
 

@@ -53,13 +53,12 @@ struct cache::candidates {
   }
 };
 
-std::optional<read_answer> cache::peek(std::string_view key, const route& r, const proto::request_directives& directives,
-                                       const std::function<read_request()>& whole) {
-  if (!shared_.l1.enabled() || !directives.none()) return std::nullopt;
+std::optional<read_answer> cache::peek(std::string_view key, const route& r, const std::function<read_request()>& whole) {
+  if (!shared_.l1.enabled()) return std::nullopt;
   const auto now = worker_.time->wall_now();
   auto found = shared_.l1.find(key, now, shared_.fence, owner_of(r));
   if (!found.value) return std::nullopt;
-  core::lookup way(directives, r.rules, tiers_of(r, key));
+  core::lookup way({}, r.rules, tiers_of(r, key));
   switch (way.on_l1(found.value->life(), standing_of(found), now, worker_.random->unit())) {
     case action::serve: break;
     case action::serve_and_refresh: {
@@ -77,8 +76,8 @@ core::wall_time cache::calm_until(const core::lifetime& life, const route& r) no
   return core::calm_until(life, r.load ? r.rules.early_refresh_beta : 0);
 }
 
-bool cache::plainly_fresh(const proto::record& value, const route& r, core::wall_time now) noexcept {
-  return now < calm_until(life_of(value), r);
+bool cache::fresh_and_calm(const proto::record& what, const route& r, core::wall_time now) noexcept {
+  return what.expired_at_ms == 0 && now < calm_until(life_of(what), r);
 }
 
 // With forwarded headers a key has variants, one per set of header values. A tag of their own makes it possible to invalidate
@@ -100,8 +99,8 @@ core::standing cache::standing_of(const memory_cache::found& f) const noexcept {
   return shared_.l1_trusted.load(std::memory_order_acquire) ? core::standing::current : core::standing::unheard;
 }
 
-task<std::vector<cache::stored>> cache::prefetch(std::vector<read_request> requests) {
-  std::vector<stored> out(requests.size());
+task<std::vector<std::optional<cache::seen_in_store>>> cache::look_in_store(std::vector<read_request> requests) {
+  std::vector<std::optional<seen_in_store>> out(requests.size());
   if (!store_) co_return out;
   std::vector<l2_store::item> items;
   std::vector<std::size_t> places;
@@ -121,11 +120,11 @@ task<std::vector<cache::stored>> cache::prefetch(std::vector<read_request> reque
   co_return out;
 }
 
-task<read_answer> cache::read(read_request request, std::optional<seen_in_store> known) {
+task<read_answer> cache::read(read_request request, std::optional<seen_in_store> stored) {
   const route& r = *request.to;
   request.tags = tags_of(request);
   core::lookup way(request.directives, r.rules, tiers_of(r, request.key));
-  const auto stamp = known ? known->stamp : shared_.fence.take(request.key, request.tags);
+  const auto stamp = stored ? stored->stamp : shared_.fence.take(request.key, request.tags);
   candidates seen;
   bool l1_checked = true;
   for (action next = way.start();;) {
@@ -140,7 +139,7 @@ task<read_answer> cache::read(read_request request, std::optional<seen_in_store>
       }
       case action::read_l2: {
         l2_store::read_outcome got;
-        if (known) got = known->outcome;
+        if (stored) got = stored->outcome;
         else got = co_await store_->read(item_of(request));
         const auto then = worker_.time->wall_now();
         if (!got.up) {
@@ -157,7 +156,7 @@ task<read_answer> cache::read(read_request request, std::optional<seen_in_store>
       }
       case action::serve_and_refresh: start_refresh(request, seen.last); [[fallthrough]];
       case action::serve:
-        if (seen.last_from == tier::l2) keep_in_l1(request, seen.last, stamp);
+        if (seen.last_from == tier::l2) keep_in_l1(request.key, r, seen.last->content(), stamp);
         co_return served(seen.last, seen.last_from, now);
       case action::serve_newest: co_return served(seen.newest, seen.newest_from, now);
       case action::load: co_return co_await load_or_join(request, way, std::move(seen));
@@ -232,17 +231,17 @@ void cache::start_refresh(const read_request& request, const value_ptr& seen) {
   worker_.tasks.spawn(run_flight(shared_from_this(), std::move(behind), f, seen));
 }
 
-bool cache::keep_in_l1(const read_request& r, const value_ptr& v, const fences::stamp& stamp) {
-  return shared_.l1_trusted.load(std::memory_order_acquire) && keep_in_l1_for(r, v, stamp, times_.l1_ttl);
+bool cache::keep_in_l1(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp) {
+  return shared_.l1_trusted.load(std::memory_order_acquire) && keep_in_l1_untrusted(key, r, what, stamp, core::milliseconds::max());
 }
 
-bool cache::keep_in_l1_for(const read_request& r, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest) {
+bool cache::keep_in_l1_untrusted(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, core::milliseconds longest) {
   if (!shared_.l1.enabled()) return false;
   const auto now = worker_.time->wall_now();
   memory_cache::times t;
-  t.until = now + std::min({times_.l1_ttl, longest, keep_for(*v, now)});
-  t.calm_until = calm_until(v->life(), *r.to);
-  return shared_.l1.insert(r.key, *v, t, shared_.fence, stamp, owner_of(*r.to));
+  t.until = now + std::min({terms_.l1_ttl, longest, keep_for(what, now)});
+  t.calm_until = calm_until(life_of(what), r);
+  return shared_.l1.insert(key, what, t, shared_.fence, stamp, owner_of(r));
 }
 
 task<cache::explanation> cache::explain(read_request request) {
@@ -278,26 +277,22 @@ task<bool> cache::put(read_request to, std::string content_type, std::string bod
   const std::vector<std::string> keys{to.key};
   shared_.forget(keys);
   const auto stamp = shared_.fence.take(to.key, to.tags);
-  if (store_) {
-    bool done = false;
-    if (made.storable) {
-      done = co_await store_->put(item_of(to), made.value, now);
-    } else {
-      const auto removed = co_await store_->invalidate(keys, mode::purge, now);
-      done = removed.has_value();
-    }
-    shared_.flights.overtake(to.key);  // begun since then, with what Redis held before
-    // Another writer's news may have come meanwhile: then the copy stays out, by the stamp.
-    const bool copied = made.storable && !times_.own_fills_are_heard && keep_in_l1(to, made.value, stamp);
-    if (!copied) shared_.forget(keys);
-    if (!done) {
-      shared_.forget(keys);
-      co_return false;
-    }
+  if (!store_) {
+    if (made.storable) keep_in_l1(to.key, r, made.value->content(), stamp);
     co_return true;
   }
-  if (made.storable) keep_in_l1(to, made.value, stamp);
-  co_return true;
+  bool done = false;
+  if (made.storable) {
+    done = co_await store_->put(item_of(to), made.value, now);
+  } else {
+    const auto removed = co_await store_->invalidate(keys, mode::purge, now);
+    done = removed.has_value();
+  }
+  shared_.flights.overtake(to.key);  // begun since then, with what Redis held before
+  // Another writer's news may have come meanwhile: then the copy stays out, by the stamp.
+  const bool copied = done && made.storable && !terms_.own_fills_are_heard && keep_in_l1(to.key, r, made.value->content(), stamp);
+  if (!copied) shared_.forget(keys);
+  co_return done;
 }
 
 task<cache::count> cache::invalidate(std::vector<std::string> keys, mode how) {
@@ -348,7 +343,7 @@ task<cache::count> cache::invalidate_variants(std::vector<std::string> keys, mod
     co_return co_await invalidate_tags(std::move(keys), how);
   }
   std::uint64_t total = 0;
-  for (const auto& key : keys) {  // plain bodies carry no tags: they must be looked for
+  for (const auto& key : keys) {  // raw bodies carry no tags: they must be looked for
     const auto done = co_await invalidate_matching(proto::glob_escape(key) + std::string(1, '\0') + "*", how);
     if (!done) co_return std::nullopt;
     total += *done;

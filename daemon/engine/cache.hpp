@@ -54,8 +54,8 @@ struct route {
   std::vector<std::string> tags_of(const std::vector<std::string>& params) const;
 };
 
-// The limits of store.lock and l1.
-struct cache_times {
+// What the configuration fixes for a cache as a whole.
+struct cache_terms {
   core::milliseconds lock_ttl = std::chrono::seconds(10);
   core::milliseconds lock_wait = std::chrono::seconds(5);
   core::milliseconds l1_ttl = std::chrono::seconds(60);
@@ -85,22 +85,24 @@ struct read_answer {
 class cache : public std::enable_shared_from_this<cache> {
  public:
   // `store` null: L1 only.
-  cache(runtime::worker& w, shared_state& shared, std::unique_ptr<l2_store> store, cache_times times, event_sink& events)
-      : worker_(w), shared_(shared), store_(std::move(store)), times_(times), events_(events) {}
+  cache(runtime::worker& w, shared_state& shared, std::unique_ptr<l2_store> store, cache_terms terms, event_sink& events)
+      : worker_(w), shared_(shared), store_(std::move(store)), terms_(terms), events_(events) {}
 
   std::vector<std::shared_ptr<void>> resources;  // what the routes and the store use; declared before them: ends after them
   std::vector<route> routes;                     // in order; filled before the first request, unchanged after
 
   // A fresh L1 hit, or nothing; never waits.
   // `whole` makes the request of it, in the rare case that the value is to be refreshed behind.
-  std::optional<read_answer> peek(std::string_view key, const route& r, const proto::request_directives& directives,
-                                  const std::function<read_request()>& whole);
+  std::optional<read_answer> peek(std::string_view key, const route& r, const std::function<read_request()>& whole);
 
-  // The fast way of a fresh L1 hit: use(record, route) when it needs no thought, under a mutex. False: ask peek().
+  // The fast way of a fresh L1 hit: use(record, route) when it needs no thought, under a mutex. Absent: L2 may be asked at once;
+  // other: peek() or read() knows.
+  using glance = memory_cache::glance;
   template <class Use>
-  bool hit(std::string_view key, core::wall_time now, Use use) {
-    if (!shared_.l1.enabled() || !shared_.l1_trusted.load(std::memory_order_acquire)) return false;
-    return shared_.l1.use_calm(key, now, shared_.fence, times_.generation, [&](const proto::record& record, std::uint32_t index) {
+  glance hit(std::string_view key, core::wall_time now, Use use) {
+    if (!shared_.l1.enabled()) return glance::absent;
+    if (!shared_.l1_trusted.load(std::memory_order_acquire)) return glance::other;
+    return shared_.l1.use_calm(key, now, shared_.fence, terms_.generation, [&](const proto::record& record, std::uint32_t index) {
       const route& r = routes[index];
       return r.forward_headers.empty() && use(record, r);  // with them, the key alone does not say which variant is asked for
     });
@@ -111,14 +113,17 @@ class cache : public std::enable_shared_from_this<cache> {
   std::uint64_t prefetch_index(std::string_view key) { return shared_.l1.prefetch_index(key); }
   void prefetch_entry(std::uint64_t hash) { shared_.l1.prefetch_entry(hash); }
 
-  // The fast way of asking L2, for a route whose values need no more than the record; what it reads may answer as long as
-  // plainly_fresh() says so, otherwise it is for read(). Null: ask read().
-  bool asks_l2_first() const noexcept { return store_ && !shared_.l1.enabled(); }
-  std::unique_ptr<l2_store::plain_read> begin_l2(std::string_view key, const route& r, l2_store::plain_reader& to) {
-    if (!asks_l2_first() || !r.tags.empty() || !r.forward_headers.empty()) return nullptr;
-    return store_->read_plain(key, to);
+  // The fast way of asking L2 for what L1 does not hold, for a route whose values need no more than the record. What it reads may
+  // answer, and go to L1, as long as fresh_and_calm() says so, otherwise it is for read(). Null: ask read().
+  bool has_l1() const noexcept { return shared_.l1.enabled(); }
+  bool has_l2() const noexcept { return store_ != nullptr; }
+  std::unique_ptr<l2_store::pending_read> begin_l2(std::string_view key, const route& r, l2_store::record_reader& to) {
+    if (!store_ || !r.tags.empty() || !r.forward_headers.empty()) return nullptr;
+    return store_->read_in_place(key, to);
   }
-  static bool plainly_fresh(const proto::record& value, const route& r, core::wall_time now) noexcept;
+  static bool fresh_and_calm(const proto::record& what, const route& r, core::wall_time now) noexcept;
+  // `what`: not compressed. `stamp`: from before it was read or loaded. False: not kept.
+  bool keep_in_l1(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp);
   fences::stamp stamp_of(std::string_view key) const noexcept { return shared_.fence.take(key); }
 
   // What L2 holds of a key.
@@ -130,11 +135,10 @@ class cache : public std::enable_shared_from_this<cache> {
     std::optional<seen_in_store> nothing;
     return read(std::move(request), std::move(nothing));
   }
-  task<read_answer> read(read_request request, std::optional<seen_in_store> known);
+  task<read_answer> read(read_request request, std::optional<seen_in_store> seen);
 
   // What L2 holds of several keys, read with one command, to be handed to read(). Unset for what needs no look there.
-  using stored = std::optional<seen_in_store>;
-  task<std::vector<stored>> prefetch(std::vector<read_request> requests);
+  task<std::vector<std::optional<seen_in_store>>> look_in_store(std::vector<read_request> requests);
 
   // What is known of a key here and in L2; changes nothing.
   struct explanation {
@@ -162,7 +166,7 @@ class cache : public std::enable_shared_from_this<cache> {
   // Write-behind: null when no route of this configuration uses it.
   write_journal* journal() const noexcept { return journal_.get(); }
   void use_journal(std::unique_ptr<write_journal> journal) { journal_ = std::move(journal); }
-  core::milliseconds longest_write() const noexcept { return times_.longest_write; }
+  core::milliseconds longest_write() const noexcept { return terms_.longest_write; }
   void use_doubts(std::shared_ptr<writes_in_doubt> doubts) { doubts_ = std::move(doubts); }
   struct applied {
     enum class outcome : std::uint8_t {
@@ -217,9 +221,9 @@ class cache : public std::enable_shared_from_this<cache> {
   task<write_answer> write_through(read_request to, writer& by, write_request what);
   task<void> invalidate_written(const read_request& to, write_answer& out);
   static core::wall_time calm_until(const core::lifetime& life, const route& r) noexcept;
-  memory_cache::owner owner_of(const route& r) const noexcept { return {times_.generation, static_cast<std::uint32_t>(&r - routes.data())}; }
-  bool keep_in_l1(const read_request& r, const value_ptr& v, const fences::stamp& stamp);
-  bool keep_in_l1_for(const read_request& r, const value_ptr& v, const fences::stamp& stamp, core::milliseconds longest);
+  memory_cache::owner owner_of(const route& r) const noexcept { return {terms_.generation, static_cast<std::uint32_t>(&r - routes.data())}; }
+  // While Redis is away and nobody can tell of an invalidation: for `longest` at most.
+  bool keep_in_l1_untrusted(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, core::milliseconds longest);
   bool mark_stale_in_l1(const std::string& key);
 
   runtime::worker& worker_;
@@ -227,7 +231,7 @@ class cache : public std::enable_shared_from_this<cache> {
   std::unique_ptr<l2_store> store_;
   std::unique_ptr<write_journal> journal_;
   std::shared_ptr<writes_in_doubt> doubts_;  // null: nobody looks again
-  cache_times times_;
+  cache_terms terms_;
   event_sink& events_;
 };
 

@@ -33,7 +33,7 @@ struct cache::fill_round {
 task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request request, flight_ptr f, value_ptr seen) {
   core::fill::rules rules;
   rules.use_lock = store_ != nullptr && !request.without_lock;
-  rules.lock_wait = times_.lock_wait;
+  rules.lock_wait = terms_.lock_wait;
   rules.anew = request.directives.wants_new_load();
   if (seen) rules.newer_than = seen->life().created;
   rules.stale_will_do = seen && !seen->life().negative && core::usable_on_error(seen->life(), worker_.time->wall_now());
@@ -48,7 +48,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
         round.result.value = round.current;
         round.result.adopted = true;
         round.result.doubtful = true;  // to who came after it was read
-        keep_in_l1(request, round.current, f->stamp());
+        keep_in_l1(request.key, *request.to, round.current->content(), f->stamp());
         next = round.way.on_adopted();
         break;
       case action::load:
@@ -62,7 +62,7 @@ task<void> cache::run_flight([[maybe_unused]] self_ptr self, read_request reques
       }
       case action::give_up:
         round.result.gave_up = true;
-        round.result.waited_in_vain = worker_.time->now() - round.started >= times_.lock_wait;
+        round.result.waited_in_vain = worker_.time->now() - round.started >= terms_.lock_wait;
         round.result.error = load_error::failed("another instance is loading it");
         next = action::finish;
         break;
@@ -141,9 +141,9 @@ task<action> cache::load(fill_round& round) {
   round.result.value = round.made.value;
   if (round.request.directives.no_store) round.made.storable = false;
   // Without Redis there is no fill lock to fence the value; the stamp does it for L1.
-  if (round.made.storable && !store_) round.result.stored = keep_in_l1(round.request, round.made.value, round.f.stamp());
+  if (round.made.storable && !store_) round.result.stored = keep_in_l1(round.request.key, *round.request.to, round.made.value->content(), round.f.stamp());
   // While Redis is away L1 takes the load off the origin. Nobody can be told of an invalidation then, so not for long.
-  if (round.made.storable && round.result.store_down) keep_in_l1_for(round.request, round.made.value, round.f.stamp(), outage_l1_ttl);
+  if (round.made.storable && round.result.store_down) keep_in_l1_untrusted(round.request.key, *round.request.to, round.made.value->content(), round.f.stamp(), outage_l1_ttl);
   if (!round.request.tags.empty() && !round.tag_versions) round.made.storable = false;
   co_return round.way.on_loaded(round.made.storable, round.f.overtaken());
 }
@@ -152,14 +152,14 @@ task<action> cache::store_loaded(fill_round& round) {
   const auto outcome = co_await store_->fill(item_of(round.request), round.token, round.made.value, worker_.time->wall_now());
   round.result.stored = outcome == core::fill_outcome::stored;
   round.result.doubtful = !round.result.stored && outcome != core::fill_outcome::not_stored;
-  if (round.result.stored && !times_.own_fills_are_heard) keep_in_l1(round.request, round.made.value, round.f.stamp());
+  if (round.result.stored && !terms_.own_fills_are_heard) keep_in_l1(round.request.key, *round.request.to, round.made.value->content(), round.f.stamp());
   co_return round.way.on_stored(outcome);
 }
 
 // The lock lives for ttl; it is renewed at a third of it, so that one lost renewal does not lose the lock.
 task<void> cache::keep_lock([[maybe_unused]] self_ptr self, std::string key, std::string token, std::shared_ptr<runtime::alarm> stop) {
   for (;;) {
-    const bool due = co_await stop->wait_until(worker_.time->now() + times_.lock_ttl / 3);
+    const bool due = co_await stop->wait_until(worker_.time->now() + terms_.lock_ttl / 3);
     if (!due) co_return;
     co_await store_->renew(key, token);
   }

@@ -100,7 +100,7 @@ task<void> cache::invalidate_written(const read_request& to, write_answer& out) 
   out.unconfirmed = !removed;
   if (!doubts_) co_return;
   const auto now = worker_.time->now();
-  if (out.error && out.error->got == progress::unanswered) doubts_->add(to.key, variants, now + times_.longest_write);
+  if (out.error && out.error->got == progress::unanswered) doubts_->add(to.key, variants, now + terms_.longest_write);
   else if (out.unconfirmed) doubts_->add(to.key, variants, now);
 }
 

@@ -46,14 +46,14 @@ composed compose(const loaded& answer, const core::policy& rules, const value_pt
   const bool worth = fresh > zero || has_validators(out) || out.stale_while_revalidate_ms > 0 || out.stale_if_error_ms > 0;
   const bool wanted = out.negative ? rules.negative_ttl > zero : ttl > zero;
   done.storable = done.value && answer.storable && worth && wanted && out.body.size() <= rules.max_value &&
-                  keep_for(*done.value, now) > zero;
+                  keep_for(done.value->content(), now) > zero;
   return done;
 }
 
-milliseconds keep_for(const value& v, core::wall_time now) noexcept {
-  const auto& life = v.life();
+milliseconds keep_for(const proto::record& what, core::wall_time now) noexcept {
+  const auto life = life_of(what);
   auto until = life.dead_at();
-  if (has_validators(v.content())) until += std::max(life.fresh_for, revalidation_keep_min);
+  if (has_validators(what)) until += std::max(life.fresh_for, revalidation_keep_min);
   return std::max(milliseconds(0), until - now);
 }
 

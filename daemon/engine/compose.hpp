@@ -24,6 +24,6 @@ composed compose(const loaded& answer, const core::policy& rules, const value_pt
 
 // For how long from `now` a tier must keep the value: until even stale use is over, and a while longer when it can be
 // revalidated with the origin instead of loaded anew.
-core::milliseconds keep_for(const value& v, core::wall_time now) noexcept;
+core::milliseconds keep_for(const proto::record& what, core::wall_time now) noexcept;
 
 }  // namespace asidecar::engine

@@ -4,20 +4,22 @@
 // Any thread.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <atomic>
+#include <cassert>
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "proto/record.hpp"
+
 namespace asidecar::engine {
 
 // The tags of a value as counters, and what they stood at. Kept with the value: when one moves on, the copy is old.
 struct tag_marks {
-  static constexpr std::size_t most = 16;
+  static constexpr std::size_t most = proto::record_tags_max;  // no value has more
   std::array<std::uint16_t, most> slots{};
   std::uint8_t size = 0;
   std::uint64_t sum = 0;
@@ -34,7 +36,8 @@ class fences {
 
   stamp take(std::string_view key, std::span<const std::string> tags = {}) const noexcept {
     stamp s{keys_[index(key)].load(std::memory_order_acquire), all_.load(std::memory_order_acquire), {}};
-    for (const auto& tag : tags.first(std::min(tags.size(), tag_marks::most))) s.tags.slots[s.tags.size++] = static_cast<std::uint16_t>(index(tag));
+    assert(tags.size() <= tag_marks::most);
+    for (const auto& tag : tags) s.tags.slots[s.tags.size++] = static_cast<std::uint16_t>(index(tag));
     s.tags.sum = sum_of(s.tags.used());
     return s;
   }

@@ -40,7 +40,7 @@ class l2_store {
     std::span<const std::string> tags;  // of its values; needs metadata
     std::uint64_t compress_above = 0;   // bodies from this size on are stored compressed; 0: never
   };
-  virtual bool keeps_metadata() const noexcept = 0;  // false: plain bodies, which other apps may have written
+  virtual bool keeps_metadata() const noexcept = 0;  // false: raw bodies, which other apps may have written
 
   struct read_outcome {
     bool up = false;
@@ -48,18 +48,18 @@ class l2_store {
   };
   virtual task<read_outcome> read(item what) = 0;
   // The fast way for a value without tags: no coroutine, and the record as it lies there. Null: not possible now, nothing has begun.
-  class plain_reader {
+  class record_reader {
    public:
-    virtual void on_plain(bool up, std::string_view record) = 0;  // once, later; an empty record: absent. It lies there for the call only
+    virtual void on_record(bool up, std::string_view record) = 0;  // once, later; an empty record: absent. It lies there for the call only
 
    protected:
-    ~plain_reader() = default;
+    ~record_reader() = default;
   };
-  class plain_read {  // ends unheard when it goes before its answer
+  class pending_read {  // ends unheard when it goes before its answer
    public:
-    virtual ~plain_read() = default;
+    virtual ~pending_read() = default;
   };
-  virtual std::unique_ptr<plain_read> read_plain([[maybe_unused]] std::string_view key, [[maybe_unused]] plain_reader& to) { return nullptr; }
+  virtual std::unique_ptr<pending_read> read_in_place([[maybe_unused]] std::string_view key, [[maybe_unused]] record_reader& to) { return nullptr; }
   virtual task<std::vector<read_outcome>> read_many(std::vector<item> what) = 0;  // one command for all
 
   enum class lock_state : std::uint8_t { won, busy, down };

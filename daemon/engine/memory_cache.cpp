@@ -33,12 +33,12 @@ void require_untagged_addresses() {
 
 }  // namespace
 
-// With what the index, malloc and the policy's ghosts take for one.
-const std::size_t memory_cache::entry::overhead = sizeof(entry) + 12 + 16 + 12;
+constexpr std::size_t index_bytes = 12, malloc_bytes = 16, ghost_bytes = 12;  // for one entry, on average
+const std::size_t memory_cache::entry::overhead = sizeof(entry) + index_bytes + malloc_bytes + ghost_bytes;
 
-memory_cache::entry* memory_cache::entry::make(std::string_view key, const value& v, const tag_marks& marks, std::uint64_t largest) {
+memory_cache::entry* memory_cache::entry::make(std::string_view key, const proto::record& content, const tag_marks& marks, std::uint64_t largest) {
   static_assert(sizeof(entry) == 64);
-  const auto& content = v.content();
+  const auto life = life_of(content);
   const auto made = proto::parse_made_etag(content.etag);
   const std::array<std::string_view, 3> texts{made ? std::string_view() : content.etag, content.origin_etag, content.last_modified};
   std::array<std::uint16_t, 3> lengths{};
@@ -58,9 +58,9 @@ memory_cache::entry* memory_cache::entry::make(std::string_view key, const value
   e->negative = content.negative;
   e->has_etag = made.has_value();
   e->has_texts = has_texts;
-  e->created_ms = packed_time(v.life().created);
+  e->created_ms = packed_time(life.created);
   e->load_time = pack_load_time(content.load_time_us);
-  e->fresh_ms = static_cast<std::uint64_t>(v.life().fresh_for.count());
+  e->fresh_ms = static_cast<std::uint64_t>(life.fresh_for.count());
   e->etag = made.value_or(0);
 
   char* at = e->tail();
@@ -144,9 +144,8 @@ value_ptr memory_cache::value_of(const shard& s, entry* e) {
   return value::view(e->record(common, keeper->etag), keeper);
 }
 
-profile memory_cache::profile_of(const value& v, const owner& whose) noexcept {
-  const auto& content = v.content();
-  return {whose, content.stale_while_revalidate_ms, content.stale_if_error_ms, content.content_type, content.content_encoding};
+profile memory_cache::profile_of(const proto::record& what, const owner& whose) noexcept {
+  return {whose, what.stale_while_revalidate_ms, what.stale_if_error_ms, what.content_type, what.content_encoding};
 }
 
 memory_cache::memory_cache(std::uint64_t bytes_max)
@@ -171,6 +170,16 @@ void memory_cache::remove(shard& s, entry* e) noexcept {
   drop(s, e);
 }
 
+void memory_cache::adopt(shard& s, entry& e, const owner& whose) {
+  auto common = s.shared.at(e.profile);
+  if (common.owner == whose) return;
+  common.owner = whose;
+  const auto number = s.shared.acquire(common);
+  if (number == profiles::none) return;
+  s.shared.release(static_cast<profiles::number>(e.profile));
+  e.profile = number;
+}
+
 memory_cache::found memory_cache::find(std::string_view key, core::wall_time now, const fences& fence, const owner& whose) {
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
@@ -182,18 +191,11 @@ memory_cache::found memory_cache::find(std::string_view key, core::wall_time now
     return {};
   }
   core::s3_fifo::touch(*e);
-  auto common = s.shared.at(e->profile);
-  if (whose.generation != 0 && common.owner != whose) {
-    common.owner = whose;
-    if (const auto n = s.shared.acquire(common); n != profiles::most) {
-      s.shared.release(static_cast<profiles::number>(e->profile));
-      e->profile = n;
-    }
-  }
+  if (whose.generation != 0) adopt(s, *e, whose);
   return {value_of(s, e), e->epoch == epoch_.load(std::memory_order_acquire) % epochs};
 }
 
-bool memory_cache::insert(std::string_view key, const value& v, const times& t, const fences& fence, const fences::stamp& stamp, const owner& whose) {
+bool memory_cache::insert(std::string_view key, const proto::record& what, const times& t, const fences& fence, const fences::stamp& stamp, const owner& whose) {
   if (!enabled()) return false;
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
@@ -203,10 +205,10 @@ bool memory_cache::insert(std::string_view key, const value& v, const times& t, 
   // The fence is looked at under the mutex that the invalidation's erase() takes after it has moved the fence.
   if (!fence.holds(key, stamp)) return false;
   entry* const old = s.find(hash, key);
-  const auto number = s.shared.acquire(profile_of(v, whose));
-  entry* const e = number == profiles::most ? nullptr : entry::make(key, v, stamp.tags, shard_bytes_max_ / 16);  // one value must not push out a shard
+  const auto number = s.shared.acquire(profile_of(what, whose));
+  entry* const e = number == profiles::none ? nullptr : entry::make(key, what, stamp.tags, shard_bytes_max_ / 16);  // one value must not push out a shard
   if (e == nullptr) {
-    if (number != profiles::most) s.shared.release(number);
+    if (number != profiles::none) s.shared.release(number);
     if (old != nullptr) remove(s, old);
     return false;
   }

@@ -37,21 +37,26 @@ class memory_cache {
     value_ptr value;      // null: not held
     bool current = true;  // put here since the last distrust()
   };
-  // `whose`: becomes the entry's owner.
+  // `whose`, if given, becomes the entry's owner: so that use_calm() finds it after a reload, too.
   found find(std::string_view key, core::wall_time now, const fences& fence, const owner& whose = {});
   struct times {
     core::wall_time until;       // ends its life here
     core::wall_time calm_until;  // before that it is fresh, and no draw can ask for its early refresh
   };
   // False, and not kept, when the stamp no longer holds or the value is larger than 1/16 of a shard.
-  bool insert(std::string_view key, const value& v, const times& t, const fences& fence, const fences::stamp& stamp, const owner& whose = {});
+  bool insert(std::string_view key, const proto::record& what, const times& t, const fences& fence, const fences::stamp& stamp, const owner& whose = {});
 
   // The fast way for what needs no thought: calls use(record, route) under the shard's mutex when the entry is of this generation,
-  // current, calm and not negative. False: it did not; find() tells more.
+  // current and calm. `route` is an index into what the configuration of that generation has.
+  enum class glance : std::uint8_t {
+    used,    // use() returned true
+    absent,
+    other,   // find() tells more
+  };
   template <class Use>
-  bool use_calm(std::string_view key, core::wall_time now, const fences& fence, std::uint32_t generation, Use use);
-  // Fetches what a lookup of the key will touch, in two steps with some time between them: waiting for memory is most of what a lookup
-  // among many entries takes. Does nothing when another thread has the shard.
+  glance use_calm(std::string_view key, core::wall_time now, const fences& fence, std::uint32_t generation, Use use);
+  // Waiting for memory is most of what a lookup among many entries takes. These fetch what it will touch into the CPU's caches, in two
+  // steps with some time between them, and do nothing when another thread has the shard. The hash is for the second step.
   bool worth_prefetching() const noexcept { return entries() >= entries_in_cpu_caches; }
   std::uint64_t prefetch_index(std::string_view key) {
     const auto hash = hash_of(key);
@@ -88,8 +93,8 @@ class memory_cache {
     return std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(0, t.time_since_epoch().count())), time_ms_max);
   }
 
-  // Bits are counted here because there may be millions of entries. Behind it stand: of its tags the sum (8 bytes) and the counters'
-  // numbers; its key; the lengths of its texts, and these, when it has any; its body.
+  // Bits are counted here because there may be millions of entries. Its tail, in brackets what stands there only if there is any:
+  //   [u64 sum of the tags' counters, u16 counter × tag_count]  key  [u16 length × 3, ETag, origin's ETag, Last-Modified]  body
   struct entry : core::s3_fifo::node {
     std::atomic<std::uint32_t> pins{1};  // the index', and those of values that view it
     std::uint16_t key_size = 0;
@@ -107,7 +112,7 @@ class memory_cache {
     std::uint64_t etag = 0;
 
     // Null when it would take more than `largest` bytes.
-    static entry* make(std::string_view key, const value& v, const tag_marks& tags, std::uint64_t largest);
+    static entry* make(std::string_view key, const proto::record& what, const tag_marks& tags, std::uint64_t largest);
     static void unpin(entry* e) noexcept;
     // Its first lines at once, instead of one after the other as they turn out to be needed.
     void prefetch() const noexcept {
@@ -145,8 +150,10 @@ class memory_cache {
   static std::uint64_t hash_of(std::string_view key) noexcept { return XXH3_64bits(key.data(), key.size()); }
   static const entry& entry_of(const core::s3_fifo::node& n) noexcept { return static_cast<const entry&>(n); }
   static value_ptr value_of(const shard& s, entry* e);
-  static profile profile_of(const value& v, const owner& whose) noexcept;
+  static profile profile_of(const proto::record& what, const owner& whose) noexcept;
+  // bucket_index takes the lowest bits and the highest, the ghosts of s3_fifo likewise.
   shard& shard_of(std::uint64_t hash) noexcept { return *shards_[(hash >> 40) % shard_count_]; }
+  static void adopt(shard& s, entry& e, const owner& whose);
   void remove(shard& s, entry* e) noexcept;
   void drop(shard& s, entry* e) noexcept;  // which the policy has let go
 
@@ -160,17 +167,18 @@ class memory_cache {
 };
 
 template <class Use>
-bool memory_cache::use_calm(std::string_view key, core::wall_time now, const fences& fence, std::uint32_t generation, Use use) {
+memory_cache::glance memory_cache::use_calm(std::string_view key, core::wall_time now, const fences& fence, std::uint32_t generation, Use use) {
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
   const std::lock_guard hold(s.mutex);
   entry* const e = s.find(hash, key);
-  if (e == nullptr || !e->calm(now) || e->epoch != epoch_.load(std::memory_order_acquire) % epochs) return false;
+  if (e == nullptr) return glance::absent;
+  if (!e->calm(now) || e->epoch != epoch_.load(std::memory_order_acquire) % epochs) return glance::other;
   const auto& common = s.shared.at(e->profile);
-  if (common.owner.generation != generation || (e->tag_count > 0 && !e->tags_hold(fence))) return false;
+  if (common.owner.generation != generation || (e->tag_count > 0 && !e->tags_hold(fence))) return glance::other;
   core::s3_fifo::touch(*e);
   proto::made_etag etag_room;
-  return use(e->record(common, etag_room), common.owner.route);
+  return use(e->record(common, etag_room), common.owner.route) ? glance::used : glance::other;
 }
 
 template <class Predicate>

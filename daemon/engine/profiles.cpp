@@ -25,15 +25,15 @@ std::uint64_t profiles::footprint(const std::string& name) noexcept {
 }
 
 profiles::number profiles::acquire(const profile& p) {
-  if (last_ != most && equal(all_[last_].what, p)) {
+  if (last_ != none && equal(all_[last_].what, p)) {
     ++all_[last_].references;
     return last_;
   }
-  const auto [at, is_new] = numbers_.try_emplace(name_of(p), most);
+  const auto [at, is_new] = numbers_.try_emplace(name_of(p), none);
   if (is_new) {
     if (unused_.empty() && all_.size() == most) {
       numbers_.erase(at);
-      return most;
+      return none;
     }
     if (unused_.empty()) {
       unused_.push_back(static_cast<number>(all_.size()));
@@ -61,7 +61,7 @@ void profiles::release(number n) noexcept {
   numbers_.erase(numbers_.find(*held.name));
   held = {};
   unused_.push_back(n);
-  if (last_ == n) last_ = most;
+  if (last_ == n) last_ = none;
   if (numbers_.empty()) *this = profiles();  // gives its memory back
 }
 

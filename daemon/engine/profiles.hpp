@@ -29,9 +29,10 @@ struct profile {
 class profiles {
  public:
   using number = std::uint32_t;
-  static constexpr number most = 1U << 22;
+  static constexpr number most = 1U << 22;  // profiles at a time
+  static constexpr number none = most;
 
-  // The profile's number, with one more reference to it. `most` when there are as many already.
+  // The profile's number, with one more reference to it. `none` when there are as many already.
   number acquire(const profile& p);
   void release(number n) noexcept;
   const profile& at(number n) const noexcept { return all_[n].what; }
@@ -50,7 +51,7 @@ class profiles {
   std::vector<shared_profile> all_;
   std::vector<number> unused_;
   std::unordered_map<std::string, number> numbers_;  // by all of a profile's fields
-  number last_ = most;                                // the one acquired last: most often the next one, too
+  number last_ = none;                                // the one acquired last: most often the next one, too
   std::uint64_t bytes_ = 0;
 };
 

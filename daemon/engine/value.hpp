@@ -32,7 +32,7 @@ class value {
   const core::lifetime& life() const noexcept { return life_; }
   const proto::record& content() const noexcept { return view_; }
   std::string_view body() const noexcept { return view_.body; }
-  std::string record() const { return keeper_ || !inflated_.empty() ? proto::encode_record(view_) : own_; }  // not compressed
+  std::string encoded() const { return keeper_ || !inflated_.empty() ? proto::encode_record(view_) : own_; }  // as a record; not compressed
 
  private:
   value() = default;

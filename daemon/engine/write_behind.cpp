@@ -4,6 +4,8 @@
 #include <boost/asio/post.hpp>
 #include <map>
 
+#include "daemon/core/backoff.hpp"
+
 namespace asidecar::engine {
 namespace {
 
@@ -222,7 +224,7 @@ task<bool> write_behind::apply(round& r, const journaled_write& w) {
   }
   if (may_go_on) doubt_until_ = std::max(doubt_until_, over);
   const auto longest = std::min(retry_first * (1 << std::clamp(known.attempts - 1, 0, 6)), retry_most);
-  known.until = home_.time->now() + std::chrono::duration_cast<milliseconds>(longest * (0.5 + 0.5 * home_.random->unit()));
+  known.until = home_.time->now() + core::jittered_pause(longest, home_.random->unit());
   if (may_go_on) known.until = std::max(known.until, over);
   co_return false;
 }

@@ -24,7 +24,6 @@ class admin_api final : public request_handler {
   };
   explicit admin_api(sources from) : from_(std::move(from)) {}
 
-  bool answer_now(const request&, std::string_view, bool, std::string&) override { return false; }
   std::optional<answer> refuse(const request& r, std::uint64_t& body_bytes_max) override;
   task<answer> handle(const request& r) override;
 

@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 
 #include <algorithm>
+#include <array>
 
 #include "proto/text.hpp"
 
@@ -12,9 +13,12 @@ namespace {
 
 bool is_ip(std::string_view host) {
   const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
-  const std::string text(bracketed ? host.substr(1, host.size() - 2) : host);
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  if (host.size() >= text.size()) return false;
+  std::copy(host.begin(), host.end(), text.begin());
   in6_addr space{};
-  return inet_pton(bracketed ? AF_INET6 : AF_INET, text.c_str(), &space) == 1;
+  return inet_pton(bracketed ? AF_INET6 : AF_INET, text.data(), &space) == 1;
 }
 
 }  // namespace
@@ -53,7 +57,8 @@ std::optional<answer> admission::refuse(const proto::request_head& head, bool ov
   namespace problems = proto::problems;
   if (over_tcp) {
     // An HTTP/1.0 request may come without Host; no browser sends one.
-    if ((!head.authority.empty() && !known_host(head.authority)) || (!head.host.empty() && !known_host(head.host)))
+    const bool same = head.authority == head.host;
+    if ((!head.authority.empty() && !known_host(head.authority)) || (!same && !head.host.empty() && !known_host(head.host)))
       return problem(problems::forbidden, "the Host is neither an IP address nor localhost nor in listen.hosts");
     if (proto::iequals(head.sec_fetch_site, "cross-site")) return problem(problems::forbidden, "cross-site requests are not served");
     if (head.origin.data() != nullptr && !same_origin(head.origin, head.authority)) return problem(problems::forbidden, "requests of a foreign Origin are not served");

@@ -87,7 +87,8 @@ class head_writer {
 
 bool append_hit_head(std::string& out, std::string_view date, const proto::record& value, core::wall_time now, bool unchanged, std::string_view detail) {
   constexpr std::size_t texts_max = 512;
-  std::array<char, texts_max + 384> room;
+  constexpr std::size_t rest_max = 384;  // all literals below and four numbers
+  std::array<char, texts_max + rest_max> room;
   if (value.content_type.size() + value.content_encoding.size() + value.etag.size() + date.size() > texts_max) return false;
   const auto age = now.time_since_epoch().count() - value.created_ms;
   const auto left = (value.fresh_ms - age) / 1000;  // fresh, so not negative

@@ -17,6 +17,7 @@ using proto::http_method;
 
 constexpr std::uint64_t json_body_max = 1U << 20;
 constexpr std::size_t copied_max = 16 * 1024;
+constexpr std::string_view get_key_start = "GET /v1/keys/";
 
 bool etag_matches(bool asked, std::string_view fields, std::string_view etag) {
   if (!asked || etag.empty()) return false;
@@ -71,7 +72,7 @@ data_api::found_route data_api::find_route(const data_service& s, std::string_vi
     switch (r.key.match(found.key, found.captures, bad_param)) {
       case core::key_template::match_result::yes: {
         found.route = &r;
-        auto other = s.plain_values ? std::nullopt : r.key.respelled(found.captures);
+        auto other = s.raw_values ? std::nullopt : r.key.respelled(found.captures);
         if (!other) return found;
         // The one spelling of it may be an earlier route's.
         auto again = find_route(s, *other);
@@ -115,45 +116,58 @@ std::optional<engine::read_request> data_api::request_for(const data_service& s,
 
 data_api::data_api(runtime::worker& w, engine::route_stats& unrouted) : worker_(w), unrouted_(unrouted), known_(keys_path) {}
 
-void data_api::prefetch(std::string_view bytes, bool over_tcp) {
-  if (awaited_count_ == awaited_.size() || !service_->cache->worth_prefetching()) return;
-  const auto known = known_.find(bytes, over_tcp);
-  if (known.like != nullptr) awaited_[awaited_count_++] = service_->cache->prefetch_index(known.key);
+void data_api::prefetch(std::string_view bytes) {
+  if (awaited_count_ == awaited_.size() || !service_->cache->worth_prefetching() || !bytes.starts_with(get_key_start)) return;
+  const auto key = bytes.substr(get_key_start.size(), key_bytes_max + 1);
+  if (const auto end = key.find(' '); end != std::string_view::npos) awaited_[awaited_count_++] = service_->cache->prefetch_index(key.substr(0, end));
 }
 
-// The fast way of a fresh hit. Everything that is not plain is left to answer_now() and those behind it.
-data_api::known_outcome data_api::answer_known(std::string_view bytes, bool over_tcp, std::string_view date, std::string& out, continuation& then) {
+// A request without anything that needs thought: GET in HTTP/1.1 on a connection that is kept, no body, no Cache-Control, a key that is
+// spelled as it is named, and of somebody who may ask.
+struct data_api::plain_get {
+  std::string_view key;
+  std::string_view fields;
+  std::size_t head_size;
+  bool has_if_none_match;
+};
+
+data_api::outcome data_api::answer_known(std::string_view bytes, bool over_tcp, std::string& out, continuation& then) {
   while (awaited_count_ > 0) service_->cache->prefetch_entry(awaited_[--awaited_count_]);
   const auto known = known_.find(bytes, over_tcp);
-  known_outcome outcome;
-  if (known.like == nullptr) return outcome;
-  const auto started = std::chrono::steady_clock::now();
+  if (known.like == nullptr) return {};
+  return answer_plain({known.key, known.fields, known.size, known.like->has_if_none_match}, out, then);
+}
+
+// The fast way of a fresh hit. Everything that is not plain is left to those behind it.
+data_api::outcome data_api::answer_plain(const plain_get& r, std::string& out, continuation& then) {
+  const auto started = worker_.time->now();  // not the turn's: what it has cost so far is not this request's
   const auto now = worker_.sockets.now().wall;
   engine::route_stats* stats = nullptr;
-  const bool hit = service_->cache->hit(known.key, now, [&](const proto::record& value, const engine::route& r) {
+  const auto got = service_->cache->hit(r.key, now, [&](const proto::record& value, const engine::route& of) {
     if (value.body.size() > copied_max) return false;  // not under a mutex
-    const bool unchanged = etag_matches(known.like->has_if_none_match, known.fields, value.etag);
-    if (!append_hit_head(out, date, value, now, unchanged, "L1")) return false;
+    const bool unchanged = etag_matches(r.has_if_none_match, r.fields, value.etag);
+    if (!append_hit_head(out, date_.at(now), value, now, unchanged, "L1")) return false;
     if (!unchanged) out.append(value.body);
-    stats = r.stats;
+    stats = of.stats;
     return true;
   });
-  if (hit) {
+  outcome done;
+  if (got == engine::cache::glance::used) {
     stats->results[static_cast<std::size_t>(read_result::l1)].add();
-    stats->latency.observe(std::chrono::steady_clock::now() - started);
-    outcome.answered = known.size;
-  } else {
-    outcome.begun = begin_l2(known, bytes, then);
+    stats->latency.observe(worker_.time->now() - started);
+    done.answered = r.head_size;
+  } else if (got == engine::cache::glance::absent && service_->cache->has_l2()) {
+    done.begun = begin_l2(r, then);
   }
-  return outcome;
+  return done;
 }
 
 // A plain request while Redis is asked. Nothing of it is used after `then_` was told: that may end it.
-class data_api::l2_hit final : public under_way, private engine::l2_store::plain_reader {
+class data_api::l2_hit final : public under_way, private engine::l2_store::record_reader {
  public:
-  l2_hit(data_api& api, service_ptr s, continuation& then, const proto::known_heads::match& known, std::string_view bytes)
-      : api_(api), service_(std::move(s)), then_(then), key_(known.key), head_size_(known.size), has_if_none_match_(known.like->has_if_none_match),
-        fields_(bytes.substr(known.size - 2 - known.fields.size(), known.fields.size())), started_(api.worker_.sockets.now().steady) {}
+  l2_hit(data_api& api, service_ptr s, continuation& then, const plain_get& r)
+      : api_(api), service_(std::move(s)), then_(then), key_(r.key), head_size_(r.head_size), has_if_none_match_(r.has_if_none_match),
+        fields_(r.fields), started_(api.worker_.sockets.now().steady) {}
 
   bool begin() {
     const auto found = api_.find_route(*service_, key_);
@@ -167,25 +181,30 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
   std::optional<engine::cache::seen_in_store> seen{};  // when undecided
 
  private:
-  void on_plain(bool up, std::string_view bytes) override {
+  void on_record(bool up, std::string_view bytes) override {
     const auto now = api_.worker_.sockets.now();
-    const auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
-    if (!record || !engine::cache::plainly_fresh(*record, *route_, now.wall)) return leave(up, bytes);
+    auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
+    if (!record || !engine::cache::fresh_and_calm(*record, *route_, now.wall)) return leave(up, bytes);
     const bool unchanged = etag_matches(has_if_none_match_, fields_, record->etag);
-    auto& out = api_.scratch_;
+    auto& out = api_.l2_answer_;
     out.clear();
     if (!append_hit_head(out, api_.date_.at(now.wall), *record, now.wall, unchanged, "L2")) return leave(up, bytes);
-    const bool apart = record->body_size > copied_max;
+    const bool apart = unchanged || record->body_size > copied_max;  // the body is not to stand in `out`
+    const bool to_l1 = service_->cache->has_l1();
     std::string inflated;
-    std::string_view body;  // what is not in `out`
-    if (!unchanged) {
-      if (record->compressed && !proto::append_inflated(apart ? inflated : out, *record, engine::body_bytes_max)) return leave(up, {});
-      if (!record->compressed && !apart) out.append(record->body);
-      if (apart) body = record->compressed ? inflated : record->body;
+    if (record->compressed && (!unchanged || to_l1)) {
+      auto& into = apart ? inflated : out;
+      const auto from = into.size();
+      if (!proto::append_inflated(into, *record, engine::body_bytes_max)) return leave(up, {});
+      record->compressed = false;
+      record->body = std::string_view(into).substr(from);
+    } else if (!apart) {
+      out.append(record->body);
     }
+    if (to_l1) service_->cache->keep_in_l1(key_, *route_, *record, stamp_);
     auto& stats = *route_->stats;
     const auto took = now.steady - started_;
-    if (!then_.answered(head_size_, out, body)) return;
+    if (!then_.answered(head_size_, out, apart && !unchanged ? record->body : std::string_view())) return;
     stats.results[static_cast<std::size_t>(read_result::l2)].add();
     stats.latency.observe(took);
   }
@@ -205,34 +224,39 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::plain
   const runtime::steady_time started_;
   const engine::route* route_ = nullptr;
   engine::fences::stamp stamp_;
-  std::unique_ptr<engine::l2_store::plain_read> read_;
+  std::unique_ptr<engine::l2_store::pending_read> read_;
 };
 
-std::unique_ptr<under_way> data_api::begin_l2(const proto::known_heads::match& known, std::string_view bytes, continuation& then) {
-  if (!service_->cache->asks_l2_first()) return nullptr;
-  auto out = std::make_unique<l2_hit>(*this, service_, then, known, bytes);
+std::unique_ptr<under_way> data_api::begin_l2(const plain_get& r, continuation& then) {
+  auto out = std::make_unique<l2_hit>(*this, service_, then, r);
   if (!out->begin()) out.reset();
   return out;
 }
 
-bool data_api::answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) {
+data_api::outcome data_api::answer_now(const request& r, bool keep_alive, std::string& out, continuation& then) {
   const auto& head = r.head;
   const bool reads = head.method == http_method::get || head.method == http_method::head;
-  if (!reads || !head.target.starts_with(keys_path) || !head.directives.none()) return false;
+  if (!reads || !head.target.starts_with(keys_path) || !head.directives.none()) return {};
   const auto key = head.target.substr(keys_path.size());
-  if (key.find('%') != std::string_view::npos) return false;  // decoded on the general path
+  if (key.find('%') != std::string_view::npos) return {};  // decoded on the general path
   const auto started = worker_.time->now();
-  if (service_->who->refuse(head, r.over_tcp, true)) return false;
+  if (service_->who->refuse(head, r.over_tcp, true)) return {};
+  if (keep_alive && head.http_1_1 && head.method == http_method::get) {
+    known_.learn(r.bytes, head, r.over_tcp);
+    auto done = answer_plain({key, head.fields, head.size, head.has_if_none_match}, out, then);
+    if (done.answered > 0 || done.begun) return done;
+  }
   const auto found = find_route(*service_, key);
-  if (found.problem || !found.route->forward_headers.empty()) return false;
-  const auto got = service_->cache->peek(found.key, *found.route, head.directives, [&] { return read_request_for(found, head); });
-  if (!got) return false;
-  known_.learn(r.bytes, head, r.over_tcp);
+  if (found.problem || !found.route->forward_headers.empty()) return {};
+  const auto got = service_->cache->peek(found.key, *found.route, [&] { return read_request_for(found, head); });
+  if (!got) return {};
   const auto a = answer_for(head, *got);
-  append_head(out, a, date, head.http_1_1, keep_alive);
+  append_head(out, a, date_.at(worker_.sockets.now().wall), head.http_1_1, keep_alive);
   if (head.method == http_method::get && has_body(a.status)) out.append(a.body());
   count(*found.route->stats, got->counted, started);
-  return true;
+  outcome done;
+  done.answered = head.size;
+  return done;
 }
 
 std::optional<answer> data_api::refuse(const request& r, std::uint64_t& body_bytes_max) {
@@ -283,10 +307,10 @@ task<answer> data_api::handle_key(service_ptr s, const request& r) {
 task<answer> data_api::get_key(service_ptr s, const request& r, const found_route& found) {
   const auto started = worker_.time->now();
   auto& stats = *found.route->stats;
-  known_.learn(r.bytes, r.head, r.over_tcp);
   auto asked = read_request_for(found, r.head);
   std::optional<engine::cache::seen_in_store> seen;
-  if (auto* before = dynamic_cast<l2_hit*>(r.before.get()); before != nullptr && before->is_about(s, found.key)) seen = std::move(before->seen);
+  // Attempts are answer_plain()'s. The configuration may have changed since.
+  if (auto* tried = dynamic_cast<l2_hit*>(r.attempt.get()); tried != nullptr && tried->is_about(s, found.key)) seen = std::move(tried->seen);
   const auto got = co_await s->cache->read(std::move(asked), std::move(seen));
   auto a = answer_for(r.head, got);
   count(stats, got.counted, started);

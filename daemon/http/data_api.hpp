@@ -17,7 +17,7 @@ struct data_service {
   std::shared_ptr<const admission> who;
   std::string prefix;  // of Redis names; empty without a store
   std::function<void()> appended;  // called after each write-behind
-  bool plain_values = false;  // format: raw. Other apps name the values too, so keys are taken as they are spelled
+  bool raw_values = false;  // format: raw. Other apps name the values too, so keys are taken as they are spelled
 };
 
 class data_api final : public request_handler {
@@ -29,9 +29,9 @@ class data_api final : public request_handler {
     known_.forget();  // who may ask may have changed
   }
 
-  void prefetch(std::string_view bytes, bool over_tcp) override;
-  known_outcome answer_known(std::string_view bytes, bool over_tcp, std::string_view date, std::string& out, continuation& then) override;
-  bool answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) override;
+  void prefetch(std::string_view bytes) override;
+  outcome answer_known(std::string_view bytes, bool over_tcp, std::string& out, continuation& then) override;
+  outcome answer_now(const request& r, bool keep_alive, std::string& out, continuation& then) override;
   std::optional<answer> refuse(const request& r, std::uint64_t& body_bytes_max) override;
   task<answer> handle(const request& r) override;
 
@@ -51,8 +51,10 @@ class data_api final : public request_handler {
     core::captures captures;                      // views into `key`
     std::unique_ptr<answer> problem;  // no route, or a key that cannot be; seldom there, and coroutines hold this by value
   };
+  struct plain_get;
   class l2_hit;
-  std::unique_ptr<under_way> begin_l2(const proto::known_heads::match& known, std::string_view bytes, continuation& then);
+  outcome answer_plain(const plain_get& r, std::string& out, continuation& then);
+  std::unique_ptr<under_way> begin_l2(const plain_get& r, continuation& then);
   static std::unique_ptr<answer> refused_key(const data_service& s, std::string_view key);  // whatever its route is
   found_route find_route(const data_service& s, std::string_view key) const;
   engine::read_request read_request_for(const found_route& found, const proto::request_head& head) const;
@@ -81,7 +83,7 @@ class data_api final : public request_handler {
   proto::known_heads known_;
   std::array<std::uint64_t, runtime::poller::group_size> awaited_{};  // hashes of keys that are asked for soon
   std::size_t awaited_count_ = 0;
-  std::string scratch_;
+  std::string l2_answer_;  // kept for its room
   date_line date_;
 };
 

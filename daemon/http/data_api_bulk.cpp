@@ -60,7 +60,7 @@ void append_error(std::string& out, const answer& a) {
 struct data_api::gathering {
   service_ptr service;
   std::vector<found_route> routes;  // one per key, as the next two
-  std::vector<engine::cache::stored> stored;
+  std::vector<std::optional<engine::cache::seen_in_store>> stored;
   std::vector<std::string> parts;
   std::size_t running = 0;
   std::unique_ptr<runtime::alarm> done;
@@ -111,7 +111,7 @@ task<std::vector<std::string>> data_api::gather(service_ptr s, std::span<const s
     places.push_back(i);
   }
   auto asked = requests;
-  auto stored = co_await s->cache->prefetch(std::move(asked));
+  auto stored = co_await s->cache->look_in_store(std::move(asked));
   for (std::size_t i = 0; i < places.size(); ++i) all->stored[places[i]] = std::move(stored[i]);
   all->running = places.size();
   for (std::size_t i = 0; i < places.size(); ++i) worker_.tasks.spawn(gather_one(all, places[i], std::move(requests[i])));
@@ -122,8 +122,8 @@ task<std::vector<std::string>> data_api::gather(service_ptr s, std::span<const s
 task<void> data_api::gather_one(std::shared_ptr<gathering> all, std::size_t i, engine::read_request asked) {
   const auto started = worker_.time->now();
   auto& stats = *asked.to->stats;
-  auto known = std::move(all->stored[i]);
-  const auto got = co_await all->service->cache->read(std::move(asked), std::move(known));
+  auto stored = std::move(all->stored[i]);
+  const auto got = co_await all->service->cache->read(std::move(asked), std::move(stored));
   count(stats, got.counted, started);
   const proto::request_head plain;
   const auto a = answer_for(plain, got);
@@ -172,18 +172,22 @@ task<answer> data_api::invalidate(service_ptr s, const request& r) {
     if (found.respelled) key = *found.respelled;
   }
   std::uint64_t total = 0;
-  engine::cache::count removed = 0;
-  const bool had_keys = !keys.empty();
-  if (!tags.empty()) removed = co_await s->cache->invalidate_tags(std::move(tags), how);
-  if (!removed) co_return store_is_down();
-  total += *removed;
-  if (!with_variants.empty()) removed = co_await s->cache->invalidate_variants(std::move(with_variants), how);
-  if (!removed) co_return store_is_down();
-  if (!keys.empty()) removed = co_await s->cache->invalidate(std::move(keys), how);
-  if (!removed) co_return store_is_down();
-  if (had_keys) total += *removed;
+  if (!tags.empty()) {
+    const auto removed = co_await s->cache->invalidate_tags(std::move(tags), how);
+    if (!removed) co_return store_is_down();
+    total += *removed;
+  }
+  if (!with_variants.empty()) {  // counted with their keys
+    const auto removed = co_await s->cache->invalidate_variants(std::move(with_variants), how);
+    if (!removed) co_return store_is_down();
+  }
+  if (!keys.empty()) {
+    const auto removed = co_await s->cache->invalidate(std::move(keys), how);
+    if (!removed) co_return store_is_down();
+    total += *removed;
+  }
   for (auto& pattern : patterns) {
-    removed = co_await s->cache->invalidate_matching(std::move(pattern), how);
+    const auto removed = co_await s->cache->invalidate_matching(std::move(pattern), how);
     if (!removed) co_return store_is_down();
     total += *removed;
   }

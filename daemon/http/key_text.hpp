@@ -5,13 +5,14 @@
 #include <string>
 #include <string_view>
 
+#include "proto/redis_keys.hpp"
 #include "proto/text.hpp"
 
 namespace asidecar::http {
 
 inline constexpr std::string_view keys_path = "/v1/keys/";
 inline constexpr std::string_view records_path = "/v1/records/";
-inline constexpr std::size_t key_bytes_max = 1024;
+using proto::key_bytes_max;
 
 // What is wrong with a decoded key, or null.
 inline const char* wrong_with_key(std::string_view key) noexcept {

@@ -102,9 +102,11 @@ server::~server() = default;
 void server::start() {
   for (const auto& l : listeners_) {
     acceptors_.push_back(std::make_unique<acceptor>(*this, l));
-    worker_.sockets.add(l->fd(), *acceptors_.back(), EPOLLIN | EPOLLEXCLUSIVE);
+    if (!watch(*acceptors_.back())) throw std::system_error(errno, std::generic_category(), "cannot watch a listening socket");
   }
 }
+
+bool server::watch(acceptor& a) { return worker_.sockets.add(a.fd(), a, EPOLLIN | EPOLLEXCLUSIVE); }
 
 void server::accept_from(const listener& from) {
   for (int i = 0; i < accepts_per_turn && !draining_; ++i) {
@@ -122,6 +124,10 @@ void server::accept_from(const listener& from) {
     auto fresh = std::make_unique<session>(*this, fd, from.over_tcp());
     auto* s = fresh.get();
     sessions_.emplace(s, std::move(fresh));
+    if (!s->start()) {
+      s->close();
+      continue;
+    }
     if (!over) continue;
     stats_.refused.add();
     auto refused = problem(proto::problems::overloaded, "too many connections");
@@ -135,9 +141,13 @@ task<void> server::pause_accepting() {
   paused_ = true;
   for (const auto& a : acceptors_) worker_.sockets.remove(a->fd());
   const auto bell = worker_.time->make_alarm();
-  co_await bell->wait_until(worker_.time->now() + std::chrono::milliseconds(100));
+  for (bool watched = false; !watched;) {
+    co_await bell->wait_until(worker_.time->now() + std::chrono::milliseconds(100));
+    watched = true;
+    for (const auto& a : acceptors_)
+      if (!watch(*a) && errno != EEXIST) watched = false;
+  }
   paused_ = false;
-  for (const auto& a : acceptors_) worker_.sockets.add(a->fd(), *a, EPOLLIN | EPOLLEXCLUSIVE);
 }
 
 void server::drain() {

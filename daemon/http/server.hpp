@@ -57,13 +57,14 @@ class server {
   observe::server_stats& stats() noexcept { return stats_; }
   bool draining() const noexcept { return draining_; }
   std::string_view date() { return date_.at(worker_.sockets.now().wall); }
-  std::string& scratch() noexcept { return scratch_; }
+  std::string& unsent() noexcept { return unsent_; }  // answers of the session that is in process(), not written yet
   std::unique_ptr<char[]> borrow_buffer();
   void give_back(std::unique_ptr<char[]> buffer);
   void remove(session& s);
 
  private:
   class acceptor;
+  bool watch(acceptor& a);
   void accept_from(const listener& from);
   task<void> pause_accepting();
 
@@ -75,7 +76,7 @@ class server {
   std::vector<std::unique_ptr<acceptor>> acceptors_;
   std::unordered_map<session*, std::unique_ptr<session>> sessions_;
   std::vector<std::unique_ptr<char[]>> buffers_;
-  std::string scratch_;
+  std::string unsent_;
   date_line date_;
   bool draining_ = false;
   bool paused_ = false;  // out of descriptors

@@ -18,8 +18,8 @@ constexpr seconds read_deadline{10};
 constexpr seconds idle_deadline{75};
 constexpr seconds write_deadline{10};
 constexpr seconds linger_deadline{2};
-constexpr std::size_t copy_below = 16 * 1024;   // smaller bodies are copied behind their head
 constexpr std::size_t answers_per_write = 64 * 1024;
+static_assert(server::buffer_bytes >= proto::head_bytes_max);  // or a large head would never be complete
 
 ssize_t send_both(int fd, std::string_view head, std::string_view body) {
   iovec parts[2] = {{const_cast<char*>(head.data()), head.size()}, {const_cast<char*>(body.data()), body.size()}};
@@ -33,10 +33,11 @@ ssize_t send_both(int fd, std::string_view head, std::string_view body) {
 
 session::session(server& owner, int fd, bool over_tcp) : server_(owner), fd_(fd), watching_(EPOLLIN) {
   request_.over_tcp = over_tcp;
-  server_.worker().sockets.add(fd_, *this, watching_);
   server_.worker().timeouts.add(*this);
   set_due(read_deadline);
 }
+
+bool session::start() { return server_.worker().sockets.add(fd_, *this, watching_); }
 
 session::~session() {
   if (fd_ >= 0) ::close(fd_);
@@ -49,7 +50,7 @@ void session::on_ready_soon(std::uint32_t events) {
   if (n <= 0) return server_.give_back(std::move(buffer_));  // read_some() finds out
   end_ = static_cast<std::size_t>(n);
   read_ahead_ = true;
-  server_.handler().prefetch({buffer_.get(), end_}, request_.over_tcp);
+  server_.handler().prefetch({buffer_.get(), end_});
 }
 
 void session::on_ready(std::uint32_t events) {
@@ -93,7 +94,7 @@ void session::read_some() {
 void session::process() {
   if (in_process_) return;
   in_process_ = true;
-  auto& out = server_.scratch();
+  auto& out = server_.unsent();
   out.clear();
   while (pending_.empty()) {
     if (state_ == state::reading_body) take_body();
@@ -119,74 +120,87 @@ void session::process() {
 bool session::take_head() {
   if (close_after_write_) return false;
   const std::string_view bytes(buffer_.get() + begin_, end_ - begin_);
-  auto& r = request_;
-  const bool first_bytes = scanned_ == 0;
   if (bytes.empty()) {
     set_due(idle_deadline);
     return false;
   }
-  if (first_bytes && !properly_ && !draining_ && !server_.draining()) {
-    auto known = server_.handler().answer_known(bytes, r.over_tcp, server_.date(), server_.scratch(), *this);
-    begin_ += known.answered;
-    if (known.answered > 0) return true;
-    if (known.begun) {
-      under_way_ = std::move(known.begun);
-      state_ = state::handling;
-      due = runtime::steady_time::max();
-      return false;
-    }
+  auto& r = request_;
+  const bool first_bytes = scanned_ == 0;
+  if (first_bytes && !undecided_ && !draining_ && !server_.draining()) {
+    auto got = server_.handler().answer_known(bytes, r.over_tcp, server_.unsent(), *this);
+    begin_ += got.answered;
+    if (got.begun) wait_for(std::move(got.begun));
+    if (got.answered > 0 || under_way_) return !under_way_;
   }
   const auto result = proto::parse_request_head(bytes, r.head, scanned_);
-  switch (result.state) {
-    case proto::head_state::complete: break;
-    case proto::head_state::incomplete:
-      if (first_bytes) set_due(read_deadline);
-      return false;
-    case proto::head_state::bad:
-      server_.stats().bad_requests.add();
-      fail(problems::bad_request, result.reason);
-      return false;
-    case proto::head_state::target_too_long: fail(problems::uri_too_long, "the request target is longer than 8 KiB"); return false;
-    case proto::head_state::too_large: fail(problems::headers_too_large, "the request's header block is larger than 16 KiB or has more than 100 fields"); return false;
+  if (result.state == proto::head_state::incomplete) {
+    if (first_bytes) set_due(read_deadline);
+    return false;
   }
-  properly_ = false;
-  const bool body = r.head.chunked || r.head.content_length.value_or(0) > 0;
-  r.bytes = bytes;
-  if (!body && server_.handler().answer_now(r, server_.date(), want_keep_alive(), server_.scratch())) {
-    begin_ += r.head.size;
-    if (!want_keep_alive()) close_after_write_ = true;
-    return !close_after_write_;
+  const bool tried = std::exchange(undecided_, false);
+  if (result.state != proto::head_state::complete) {
+    refuse_head(result);
+    return false;
   }
   if (r.head.unknown_expectation) {
     fail(problems::expectation_failed, "the only Expect that is understood is 100-continue");
     return false;
   }
+  r.bytes = bytes;
+  const bool body = r.head.chunked || r.head.content_length.value_or(0) > 0;
+  if (!body && !tried) {
+    auto got = server_.handler().answer_now(r, want_keep_alive(), server_.unsent(), *this);
+    begin_ += got.answered;
+    if (got.begun) wait_for(std::move(got.begun));
+    if (got.answered > 0 && !want_keep_alive()) close_after_write_ = true;
+    if (got.answered > 0 || under_way_) return !under_way_ && !close_after_write_;
+  }
   body_max_ = 0;
   if (auto refused = server_.handler().refuse(r, body_max_)) {
-    request_.before.reset();
+    r.attempt.reset();
     const bool keep = !body && want_keep_alive() && !refused->close;
     begin_ += r.head.size;
     send_answer(*refused, keep);
     if (!keep) linger();
     return keep;
   }
-  if (!body) {
-    start_handling();
-    return state_ == state::reading_head;  // answered already, when its coroutine had nothing to wait for
+  if (body) return begin_body(bytes);
+  start_handling();
+  return state_ == state::reading_head;  // answered already, when its coroutine had nothing to wait for
+}
+
+void session::refuse_head(const proto::head_result& result) {
+  switch (result.state) {
+    case proto::head_state::target_too_long: return fail(problems::uri_too_long, "the request target is longer than 8 KiB");
+    case proto::head_state::too_large: return fail(problems::headers_too_large, "the request's header block is larger than 16 KiB or has more than 100 fields");
+    default:
+      server_.stats().bad_requests.add();
+      return fail(problems::bad_request, result.reason);
   }
-  if (r.head.content_length.value_or(0) > body_max_) {
+}
+
+void session::wait_for(std::unique_ptr<under_way> begun) {
+  under_way_ = std::move(begun);
+  state_ = state::handling;
+  set_due_of_state();
+}
+
+// False: it is refused.
+bool session::begin_body(std::string_view bytes) {
+  auto& head = request_.head;
+  if (head.content_length.value_or(0) > body_max_) {
     fail(problems::too_large, "the body is larger than allowed here");
     return false;
   }
-  head_copy_.assign(bytes.substr(0, r.head.size));
+  begin_ += head.size;
+  head_copy_.assign(bytes.substr(0, head.size));
   std::size_t scanned = 0;
-  proto::parse_request_head(head_copy_, r.head, scanned);
-  begin_ += r.head.size;
-  body_left_ = r.head.content_length.value_or(0);
-  if (r.head.chunked) chunks_ = std::make_unique<proto::chunked_decoder>();
+  proto::parse_request_head(head_copy_, head, scanned);
+  body_left_ = head.content_length.value_or(0);
+  if (head.chunked) chunks_ = std::make_unique<proto::chunked_decoder>();
   state_ = state::reading_body;
-  set_due(read_deadline);
-  if (r.head.expect_continue && r.head.http_1_1) server_.scratch().append("HTTP/1.1 100 Continue\r\n\r\n");
+  set_due_of_state();
+  if (head.expect_continue && head.http_1_1) server_.unsent().append("HTTP/1.1 100 Continue\r\n\r\n");
   return true;
 }
 
@@ -238,15 +252,15 @@ bool session::answered(std::size_t head_size, std::string_view head, std::string
 }
 
 void session::undecided() {
-  request_.before = std::move(under_way_);
-  properly_ = true;
+  request_.attempt = std::move(under_way_);
+  undecided_ = true;
   state_ = state::reading_head;
   process();
 }
 
 void session::start_handling() {
   state_ = state::handling;
-  due = runtime::steady_time::max();
+  set_due_of_state();
   server_.worker().tasks.spawn(run());
 }
 
@@ -260,10 +274,10 @@ task<void> session::run() {
   const bool keep = want_keep_alive() && !a.close;
   send_answer(a, keep);
   if (state_ == state::dead) co_return;
-  if (head_copy_.empty()) begin_ += request_.head.size;
+  if (head_copy_.empty()) begin_ += request_.head.size;  // there was no body: the head still lies in the buffer
   head_copy_.clear();
   std::string().swap(request_.body);
-  request_.before.reset();
+  request_.attempt.reset();
   after_answer(keep);
 }
 
@@ -275,8 +289,8 @@ void session::after_answer(bool keep_alive) {
 }
 
 void session::send_answer(const answer& a, bool keep_alive) {
-  auto& out = server_.scratch();
-  if (!in_process_) out.clear();
+  auto& out = server_.unsent();
+  if (!in_process_) out.clear();  // there, earlier answers stand before this one
   append_head(out, a, server_.date(), request_.head.http_1_1, keep_alive);
   const bool body = has_body(a.status) && request_.head.method != proto::http_method::head;
   send(out, body ? a.body() : std::string_view());
@@ -320,7 +334,7 @@ void session::flush_pending() {
   watch(events);
   if (state_ == state::lingering) return linger();
   if (close_after_write_ && state_ != state::handling) return close();
-  set_due(idle_deadline);
+  set_due_of_state();
 }
 
 // The client may still be sending what will not be read; closing now would reset the connection and lose the answer.
@@ -376,7 +390,7 @@ void session::watch(std::uint32_t events) {
 }
 
 void session::compact() {
-  if (!buffer_ || state_ == state::handling) return;
+  if (!buffer_ || state_ == state::handling) return;  // the head of what is handled is a view of the buffer
   if (begin_ == end_) {
     begin_ = end_ = 0;
     if (state_ == state::reading_head) server_.give_back(std::move(buffer_));
@@ -388,6 +402,17 @@ void session::compact() {
 }
 
 void session::set_due(seconds from_now) { due = server_.worker().sockets.now().steady + from_now; }
+
+// How long the client may take for what it has to send now.
+void session::set_due_of_state() {
+  switch (state_) {
+    case state::reading_head: return set_due(begin_ == end_ ? idle_deadline : read_deadline);
+    case state::reading_body: return set_due(read_deadline);
+    case state::handling: due = runtime::steady_time::max(); return;
+    case state::lingering: return set_due(linger_deadline);
+    case state::dead: return;
+  }
+}
 
 bool session::want_keep_alive() const { return request_.head.keep_alive && !draining_ && !server_.draining(); }
 

@@ -23,10 +23,10 @@ class under_way {
 
 struct request {
   proto::request_head head;  // views stay valid while the request is handled
-  std::string_view bytes;    // it begins with the head; while it is looked at without waiting
+  std::string_view bytes;    // the buffer from the head on; not once the body is being read
   std::string body;
   bool over_tcp = true;
-  std::unique_ptr<under_way> before;  // what came of an attempt without a coroutine, for the handler
+  std::unique_ptr<under_way> attempt;  // at answering without a coroutine, which remained undecided; the handler's own
 };
 
 // Where the outcome of something under_way goes; each call ends it.
@@ -45,20 +45,23 @@ class request_handler {
  public:
   virtual ~request_handler() = default;
 
-  // The fast way, when `bytes` begin with a request that differs from earlier ones in its key alone. Neither answered nor begun: look at
-  // it properly.
-  struct known_outcome {
-    std::size_t answered = 0;          // the size of its head; the complete answer has been appended
+  // Bytes that the calls below will be asked about soon, after a few others.
+  virtual void prefetch([[maybe_unused]] std::string_view bytes) {}
+  // What came of trying without a coroutine. Neither answered nor begun: go on with what comes next in this class.
+  struct outcome {
+    std::size_t answered = 0;          // the size of the request's head; the complete answer has been appended
     std::unique_ptr<under_way> begun;  // `then` hears of it later; until then the bytes stay where they are
   };
-  // Bytes that answer_known() will be asked about soon, after a few others.
-  virtual void prefetch([[maybe_unused]] std::string_view bytes, [[maybe_unused]] bool over_tcp) {}
-  virtual known_outcome answer_known([[maybe_unused]] std::string_view bytes, [[maybe_unused]] bool over_tcp, [[maybe_unused]] std::string_view date,
-                                     [[maybe_unused]] std::string& out, [[maybe_unused]] continuation& then) {
+  // When `bytes` begin with a request that differs from earlier ones in its key alone.
+  virtual outcome answer_known([[maybe_unused]] std::string_view bytes, [[maybe_unused]] bool over_tcp, [[maybe_unused]] std::string& out,
+                               [[maybe_unused]] continuation& then) {
     return {};
   }
-  // Appends a complete answer (head and body) when it needs no waiting. `date` is a whole Date line. Only for requests without body.
-  virtual bool answer_now(const request& r, std::string_view date, bool keep_alive, std::string& out) = 0;
+  // Only for requests without body. Begins nothing without `keep_alive`.
+  virtual outcome answer_now([[maybe_unused]] const request& r, [[maybe_unused]] bool keep_alive, [[maybe_unused]] std::string& out,
+                             [[maybe_unused]] continuation& then) {
+    return {};
+  }
   // Before a body is read: an answer that refuses the request, or how large the body may be.
   virtual std::optional<answer> refuse(const request& r, std::uint64_t& body_bytes_max) = 0;
   virtual task<answer> handle(const request& r) = 0;
@@ -70,6 +73,8 @@ class session final : public runtime::poller::watched, public runtime::deadlines
  public:
   session(server& owner, int fd, bool over_tcp);
   ~session() override;
+
+  bool start();  // false: the system cannot watch one more socket
 
   void on_ready(std::uint32_t events) override;
   void on_ready_soon(std::uint32_t events) override;
@@ -90,6 +95,9 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   void read_some();
   void process();
   bool take_head();
+  void refuse_head(const proto::head_result& result);
+  bool begin_body(std::string_view bytes);
+  void wait_for(std::unique_ptr<under_way> begun);
   void take_body();
   bool append_to_body(std::string_view piece);
   bool answered(std::size_t head_size, std::string_view head, std::string_view body) override;
@@ -105,6 +113,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   void watch(std::uint32_t events);
   void compact();
   void set_due(std::chrono::seconds from_now);
+  void set_due_of_state();
   bool want_keep_alive() const;
 
   server& server_;
@@ -115,7 +124,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   bool close_after_write_ = false;
   bool in_process_ = false;
   bool read_ahead_ = false;  // the bytes of the next on_ready() are here
-  bool properly_ = false;  // the next request is not for the fast way
+  bool undecided_ = false;  // the next request is to be handled by a coroutine: other ways were tried
   std::unique_ptr<under_way> under_way_;
   std::uint32_t watching_;
   std::unique_ptr<char[]> buffer_;  // from the server's pool

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 
+#include "daemon/core/backoff.hpp"
 #include "daemon/core/breaker.hpp"
 #include "daemon/core/bulkhead.hpp"
 
@@ -241,8 +242,7 @@ task<load_outcome> guarded_loader::load(load_request request) {
     const bool again_may_help = error != nullptr && error->what == load_error::kind::failed && error->origins_fault;
     if (!again_may_help || attempt >= keep->retries)
       co_return outcome;
-    const auto share = 0.5 + 0.5 * worker_.random->unit();
-    const auto again = worker_.time->now() + std::chrono::duration_cast<milliseconds>(pause * share);
+    const auto again = worker_.time->now() + core::jittered_pause(pause, worker_.random->unit());
     if (again >= request.deadline) co_return outcome;
     co_await sleep_until(again);
     pause *= 2;

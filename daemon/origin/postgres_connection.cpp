@@ -5,6 +5,8 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include "daemon/core/backoff.hpp"
+
 namespace asidecar::origin {
 
 using runtime::as_result;
@@ -96,9 +98,7 @@ task<void> postgres_connection::live([[maybe_unused]] std::shared_ptr<postgres_c
       continue;
     }
     paused_ = worker_.time->now();
-    const auto share = 0.5 + 0.5 * worker_.random->unit();
-    co_await pause_->wait_until(worker_.time->now() +
-                                std::chrono::duration_cast<milliseconds>(pause * share));
+    co_await pause_->wait_until(worker_.time->now() + core::jittered_pause(pause, worker_.random->unit()));
     pause = std::min(pause * 2, pause_max);
     become(state::connecting);
   }

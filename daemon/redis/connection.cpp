@@ -7,6 +7,8 @@
 #include <boost/asio/write.hpp>
 #include <cstring>
 
+#include "daemon/core/backoff.hpp"
+
 namespace asidecar::redis {
 namespace {
 
@@ -63,7 +65,7 @@ task<void> connection::live(std::shared_ptr<connection> self) {
     if (was_up_) pause = pause_min;
     if (trouble_.empty()) trouble_ = ec ? "cannot connect: " + ec.message() : "the connection was lost";
     lose(trouble_);
-    co_await pause_->wait_until(worker_.time->now() + milliseconds(1 + static_cast<std::int64_t>(static_cast<double>(pause.count()) * (0.5 + 0.5 * worker_.random->unit()))));
+    co_await pause_->wait_until(worker_.time->now() + core::jittered_pause(pause, worker_.random->unit()));
     pause = std::min(pause * 2, pause_max);
     stats_.reconnects.add();
   }
@@ -251,7 +253,7 @@ task<void> connection::read_replies() {
 
 // What it leaves of `bytes` is to be shown again with what follows. False: it is not RESP.
 bool connection::deliver(std::string_view& bytes) {
-  const auto turn = worker_.sockets.turn_of_its_own();
+  const auto frozen = worker_.sockets.freeze_time();
   while (!bytes.empty()) {
     const bool between_replies = replies_->idle();
     if (between_replies && subscriber_ == nullptr) {

@@ -102,7 +102,7 @@ task<invalidation::count> invalidation::purge(std::vector<std::string> names) {
   co_return static_cast<std::uint64_t>(second->integer);
 }
 
-// A plain body has no room for a mark: it is purged.
+// A raw body has no room for a mark: it is purged.
 task<invalidation::count> invalidation::expire(std::vector<std::string> names, core::wall_time now) {
   if (raw_) co_return co_await purge(std::move(names));
   batch b(*connection_);

@@ -24,19 +24,19 @@ constexpr std::string_view fill_script =
     "if redis.call('GET',KEYS[1])~=ARGV[1] then return 0 end "
     "redis.call('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) redis.call('DEL',KEYS[1]) redis.pcall('PUBLISH',KEYS[1],'') return 1";
 
-class plain_get final : public l2_store::plain_read, public connection::call {
+class get_in_place final : public l2_store::pending_read, public connection::call {
  public:
-  explicit plain_get(l2_store::plain_reader& to) : to_(to) {}
+  explicit get_in_place(l2_store::record_reader& to) : to_(to) {}
 
  protected:
   void arrived(reply r) override {
     const bool up = r && (r->type == proto::resp_value::kind::bulk || r->is_nil());
-    to_.on_plain(up, up ? std::string_view(r->text) : std::string_view());
+    to_.on_record(up, up ? std::string_view(r->text) : std::string_view());
   }
-  void arrived_in_place(std::string_view text) override { to_.on_plain(true, text); }
+  void arrived_in_place(std::string_view text) override { to_.on_record(true, text); }
 
  private:
-  l2_store::plain_reader& to_;
+  l2_store::record_reader& to_;
 };
 
 class store final : public l2_store {
@@ -67,9 +67,9 @@ class store final : public l2_store {
     co_return got;
   }
 
-  std::unique_ptr<plain_read> read_plain(std::string_view key, plain_reader& to) override {
+  std::unique_ptr<pending_read> read_in_place(std::string_view key, record_reader& to) override {
     if (raw_ || !connection_->takes_calls()) return nullptr;
-    auto get = std::make_unique<plain_get>(to);
+    auto get = std::make_unique<get_in_place>(to);
     connection_->send_words(*get, "GET", name_of(key));
     return get;
   }
@@ -115,12 +115,8 @@ class store final : public l2_store {
       if (!won || won->is_ok()) locks_.keep_orphan(proto::lock_name(name_of(what.key)), token);
       co_return lock_outcome{};
     }
-    lock_outcome out{won->is_ok() ? lock_state::won : lock_state::busy, got.found, versions};
-    if (out.current && !what.tags.empty()) {
-      tags_.check(got, what, versions.value_or(std::string()));
-      out.current = got.found;
-    }
-    co_return out;
+    if (got.found && !what.tags.empty()) tags_.check(got, what, versions.value_or(std::string()));
+    co_return lock_outcome{won->is_ok() ? lock_state::won : lock_state::busy, got.found, versions};
   }
 
   task<std::optional<std::string>> tag_versions(item what) override {
@@ -142,7 +138,7 @@ class store final : public l2_store {
   }
 
   task<core::fill_outcome> fill(item what, std::string_view token, value_ptr value, core::wall_time now) override {
-    if (raw_ && value->life().negative) {  // a plain body has no way to say "no such record"
+    if (raw_ && value->life().negative) {  // a raw body has no way to say "no such record"
       co_await release(what.key, token);
       co_return core::fill_outcome::not_stored;
     }
@@ -227,16 +223,16 @@ class store final : public l2_store {
  private:
   std::string name_of(std::string_view key) const { return std::string(prefix_).append(key); }
   std::string ttl_of(const engine::value& v, core::wall_time now) const {
-    const auto keep = raw_ ? v.life().freshness_left(now) : engine::keep_for(v, now);
+    const auto keep = raw_ ? v.life().freshness_left(now) : engine::keep_for(v.content(), now);
     return std::to_string(std::max<std::int64_t>(1, keep.count()));
   }
   std::string wire_form(const engine::value& v, const item& what) const {
     if (raw_) return std::string(v.body());
-    if (what.compress_above == 0 || v.body().size() < what.compress_above) return v.record();
+    if (what.compress_above == 0 || v.body().size() < what.compress_above) return v.encoded();
     return proto::encode_record(v.content(), what.compress_above);
   }
 
-  // Reading one value takes two commands when it is a plain body.
+  // Reading one value takes two commands when it is a raw body.
   void ask_value(batch& b, const item& what) const {
     const auto name = name_of(what.key);
     b.add("GET", name);
@@ -258,7 +254,7 @@ class store final : public l2_store {
     return out;
   }
 
-  // A plain body knows only what is left of its life; an absent TTL means that its writer set none.
+  // A raw body knows only what is left of its life; an absent TTL means that its writer set none.
   value_ptr from_raw(std::string_view body, std::string_view content_type, const reply& ttl) const {
     constexpr std::int64_t forever_ms = std::int64_t(365) * 24 * 3600 * 1000;
     if (!ttl || ttl->integer == -2) return nullptr;

@@ -63,7 +63,7 @@ void poller::wait() {
 
 void poller::turn() {
   const int n = epoll_wait(epoll_fd_, events_.data(), static_cast<int>(events_.size()), 0);
-  const turn_scope turn(*this);
+  const frozen_time frozen(*this);
   for (auto left = std::span(events_).first(static_cast<std::size_t>(std::max(n, 0))); !left.empty();) {
     const auto group = left.first(std::min(left.size(), group_size));
     left = left.subspan(group.size());

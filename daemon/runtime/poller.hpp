@@ -1,6 +1,5 @@
 // An epoll set of its own, registered in the thread's io_context as one descriptor. Sockets of clients live here: readiness
-// costs one system call for all of them and no queued operation each. Measured against Asio's own sockets: 541 instead of 1,291
-// user instructions per answered request (docs/ARCHITECTURE.md). Level-triggered. One thread only.
+// costs one system call for all of them and no queued operation each, as with Asio's own sockets. Level-triggered. One thread only.
 #pragma once
 
 #include <sys/epoll.h>
@@ -33,7 +32,7 @@ class poller {
   poller(const poller&) = delete;
   poller& operator=(const poller&) = delete;
 
-  bool add(int fd, watched& w, std::uint32_t events);
+  [[nodiscard]] bool add(int fd, watched& w, std::uint32_t events);  // false: errno tells why
   void change(int fd, watched& w, std::uint32_t events);
   void remove(int fd);
 
@@ -42,22 +41,22 @@ class poller {
   void stop();
 
   // The time, read once a turn: what is done for one socket takes microseconds.
-  moment now() const { return in_turn_ ? moment_ : read_clocks(); }
-  // While it lives: a turn of other things than client sockets, whose doings may use now().
-  class turn_scope {
+  moment now() const { return frozen_ ? moment_ : read_clocks(); }
+  // While it lives, now() stands still: for a batch of work that is not a turn of client sockets.
+  class frozen_time {
    public:
-    explicit turn_scope(poller& p) : poller_(p), outer_(std::exchange(p.in_turn_, true)) {
+    explicit frozen_time(poller& p) : poller_(p), outer_(std::exchange(p.frozen_, true)) {
       if (!outer_) p.moment_ = read_clocks();
     }
-    turn_scope(const turn_scope&) = delete;
-    turn_scope& operator=(const turn_scope&) = delete;
-    ~turn_scope() { poller_.in_turn_ = outer_; }
+    frozen_time(const frozen_time&) = delete;
+    frozen_time& operator=(const frozen_time&) = delete;
+    ~frozen_time() { poller_.frozen_ = outer_; }
 
    private:
     poller& poller_;
     const bool outer_;
   };
-  turn_scope turn_of_its_own() { return turn_scope(*this); }
+  frozen_time freeze_time() { return frozen_time(*this); }
 
  private:
   void wait();
@@ -69,7 +68,7 @@ class poller {
   std::vector<epoll_event> events_;
   std::vector<std::unique_ptr<watched>> buried_;
   bool burial_posted_ = false;
-  bool in_turn_ = false;
+  bool frozen_ = false;
   moment moment_{};
 };
 

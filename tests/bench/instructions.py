@@ -19,16 +19,24 @@ import servers
 
 CEILINGS = pathlib.Path(__file__).with_name("instructions.json")
 CONNECTIONS, WARM_ROUNDS, ROUNDS = 64, 20, 100
+TRACED = "traceparent: 00-4bf92f3577b34da6a3ceUNIQUE-00f067aa0ba902b7-01\r\n"
+
+
+def receive(wire):
+    more = wire.recv(65536)
+    if not more:
+        raise RuntimeError("the server closed a connection")
+    return more
 
 
 def read_answer(wire):
     data = b""
     while b"\r\n\r\n" not in data:
-        data += wire.recv(65536)
+        data += receive(wire)
     head, body = data.split(b"\r\n\r\n", 1)
     length = re.search(rb"Content-Length: (\d+)", head)
     while length and len(body) < int(length.group(1)):
-        body += wire.recv(65536)
+        body += receive(wire)
     return head.decode()
 
 
@@ -42,9 +50,9 @@ def count(server, rounds, detail, header=""):
             etag = server.get(server.path).headers["ETag"]
             request = f"GET {server.path} HTTP/1.1\r\nHost: {servers.HOST}:{server.port}\r\n{header.replace('ETAG', etag)}\r\n".encode()
             wires = [socket.create_connection((servers.HOST, server.port)) for _ in range(CONNECTIONS)]
-            for _ in range(rounds):
-                for wire in wires:
-                    wire.sendall(request)
+            for i in range(rounds):
+                for j, wire in enumerate(wires):
+                    wire.sendall(request.replace(b"UNIQUE", b"%08d%04d" % (i, j)))
                 heads = [read_answer(wire) for wire in wires]
             if any(f"detail={detail}" not in head for head in heads):
                 raise RuntimeError(f"not a hit in {detail}: {heads[0]}")
@@ -66,9 +74,13 @@ def main():
     with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
         redis = servers.Redis(directory, 1, 0).start()
         try:
-            found = {"L1 hit": per_request(lambda: servers.AsidecarMemory(directory, 0, 200), "L1"),
-                     "304 from L1": per_request(lambda: servers.AsidecarMemory(directory, 0, 200), "L1", "If-None-Match: ETAG\r\n"),
-                     "Redis hit": per_request(lambda: servers.AsidecarRedis(directory, 0, 200, redis), "L2")}
+            memory = lambda: servers.AsidecarMemory(directory, 0, 200)
+            over_redis = lambda: servers.AsidecarRedis(directory, 0, 200, redis)
+            found = {"L1 hit": per_request(memory, "L1"),
+                     "L1 hit, every head another": per_request(memory, "L1", TRACED),
+                     "304 from L1": per_request(memory, "L1", "If-None-Match: ETAG\r\n"),
+                     "Redis hit": per_request(over_redis, "L2"),
+                     "Redis hit, every head another": per_request(over_redis, "L2", TRACED)}
         finally:
             redis.stop()
     ceilings = json.loads(CEILINGS.read_text())

@@ -137,9 +137,11 @@ def threads(directory, options):
 @contextlib.contextmanager
 def idle(server):
     held = measure.idle_connections(servers.HOST, server.port, 8000)
-    yield
-    for wire in held:
-        wire.close()
+    try:
+        yield
+    finally:
+        for wire in held:
+            wire.close()
 
 
 @contextlib.contextmanager
@@ -158,11 +160,13 @@ def slow_senders(server):
 
     sender = threading.Thread(target=trickle)
     sender.start()
-    yield
-    stop.set()
-    sender.join()
-    for wire in wires:
-        wire.close()
+    try:
+        yield
+    finally:
+        stop.set()
+        sender.join()
+        for wire in wires:
+            wire.close()
 
 
 @contextlib.contextmanager
@@ -175,9 +179,11 @@ def readless(server):
             for _ in range(10_000):
                 wire.send(b"GET /v1/keys/s:0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wires.append(wire)
-    yield
-    for wire in wires:
-        wire.close()
+    try:
+        yield
+    finally:
+        for wire in wires:
+            wire.close()
 
 
 def hostile(directory, options):

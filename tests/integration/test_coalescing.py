@@ -236,9 +236,10 @@ def test_a_holder_that_is_killed_is_replaced_after_the_locks_ttl(start_daemon, r
     upstream.on("/things/1", Reply("lost", gate=gate), Reply("1"))
     parts = config(redis, prefix, upstream, store={"lock": {"ttl": "1s", "wait": "8s"}})
     holder, other = start_daemon(**parts), start_daemon(**parts)
-    holder.wire().send(get_text("thing:1"))
-    upstream.wait_for("/things/1")
-    holder.kill()
+    with holder.wire() as wire:
+        wire.send(get_text("thing:1"))
+        upstream.wait_for("/things/1")
+        holder.kill()
     started = time.monotonic()
     assert other.get("thing:1").body == b"1"
     assert time.monotonic() - started < 2

@@ -51,6 +51,68 @@ def test_a_known_request_is_answered_like_any_other(start_daemon, upstream, redi
 
 
 @pytest.mark.parametrize("tiers", TIERS)
+def test_heads_that_all_differ_are_answered_alike(start_daemon, upstream, redis, prefix, tiers):
+    """As with a trace id: no head is known, and each is looked at anew."""
+    daemon = start_daemon(**config(upstream, redis, prefix, tiers))
+    upstream.on("/things/1", Reply("one"))
+    etag = daemon.get("thing:1").headers["etag"]
+    details = ["L2"] if tiers == "L2" else ["L1"]
+    with daemon.wire() as wire:
+        wire.ask(get_text("thing:1"))
+        for n in range(20):
+            answer = wire.ask(get_text("thing:1", f"Traceparent: 00-{n:032x}-00f067aa0ba902b7-01"))
+            assert (answer.status, answer.body) == (200, b"one") and answer.cache.detail in details
+            answer = wire.ask(get_text("thing:1", f"If-None-Match: {etag}", f"X-Request-Id: {n}"))
+            assert (answer.status, answer.headers["etag"], answer.body) == (304, etag, b"") and answer.cache.detail in details
+            assert wire.ask(get_text("thing:1", f'If-None-Match: "{n}"')).body == b"one"
+            assert wire.ask(get_text("session:1", f"X-Request-Id: {n}")).slug == "no-record"
+        last = wire.ask(get_text("thing:1", "X-Request-Id: 1", "Connection: close"))
+        assert last.body == b"one" and last.headers["connection"] == "close"
+        assert wire.is_closed()
+
+
+def test_what_the_fast_way_reads_from_redis_goes_to_l1(start_daemon, upstream, redis, prefix):
+    parts = config(upstream, redis, prefix, "both")
+    bodies = {"1": b"small", "2": b"x" * 20_000, "3": b"".join(b"row %d, " % n for n in range(3000)), "4": b""}
+    for name, body in bodies.items():
+        upstream.on(f"/things/{name}", Reply(body, headers={"Content-Type": "text/x"}))
+    one, two = (start_daemon(**parts) for _ in range(2))
+    with two.wire() as wire:
+        wire.ask(get_text("thing:other"))
+        for name, body in bodies.items():
+            etag = one.get(f"thing:{name}").headers["etag"]
+            found = [wire.ask(get_text(f"thing:{name}", *lines)) for lines in ((f"If-None-Match: {etag}",) if name == "3" else (), (), ())]
+            assert [a.cache.detail for a in found] == ["L2", "L1", "L1"]
+            assert [a.status for a in found] == [304 if name == "3" else 200, 200, 200]
+            assert found[1].body == body and found[2].body == body and (name == "3" or found[0].body == body)
+            assert {a.headers["etag"] for a in found} == {etag} and found[1].headers["content-type"] == "text/x"
+    assert upstream.count("/things/1") == 1
+
+
+@pytest.mark.parametrize("by", ["itself", "another"])
+def test_what_the_fast_way_reads_during_an_invalidation_does_not_stay_in_l1(start_daemon, upstream, own_redis, prefix, by):
+    parts = config(upstream, own_redis, prefix, "both")
+    parts["store"]["timeout"] = "5s"
+    upstream.on("/things/1", Reply("old"), Reply("new"))
+    one, two = (start_daemon(**parts) for _ in range(2))
+    assert one.get("thing:1").body == b"old"
+    with two.wire() as reader, (two if by == "itself" else one).wire() as writer:
+        reader.ask(get_text("thing:other"))
+        own_redis.stall()
+        reader.send(get_text("thing:1"))
+        time.sleep(0.05)
+        writer.send("DELETE /v1/keys/thing:1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(0.05)
+        own_redis.go_on()
+        assert reader.read().body in (b"old", b"new")
+        assert writer.read().status == 204
+        if by == "another":
+            eventually(lambda: reader.ask(get_text("thing:1")).body == b"new", within=2)
+        for _ in range(3):
+            assert reader.ask(get_text("thing:1")).body == b"new"
+
+
+@pytest.mark.parametrize("tiers", TIERS)
 def test_what_is_not_a_fresh_hit_goes_the_long_way(start_daemon, upstream, redis, prefix, tiers):
     daemon = start_daemon(**config(upstream, redis, prefix, tiers, ttl="1s", stale_while_revalidate="100s", negative_ttl="10s"))
     for n in range(1, 4):

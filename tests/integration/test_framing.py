@@ -9,7 +9,8 @@ import uuid
 
 import pytest
 
-from harness.wire import Wire, readable
+from harness.upstream import Reply
+from harness.wire import Wire, get_text, readable
 
 HOST = "Host: localhost\r\n"
 GET = f"GET /v1/keys/s:none HTTP/1.1\r\n{HOST}"
@@ -377,6 +378,21 @@ def test_what_does_not_arrive_within_ten_seconds_is_408_and_what_never_spoke_is_
     silent.close()
     assert 9.5 < time.monotonic() - began < 11.5
     assert daemon.get("s:late").status == 404
+
+
+@long
+def test_a_late_reader_does_not_end_the_request_behind_it(start_daemon, upstream):
+    """Its answers fill the socket; when they have been read, the load still under way has the time it had."""
+    daemon = start_daemon(l1={"size": "64MiB"}, origins={"web": {"http": upstream.url}},
+                          routes=[{"name": "t", "key": "t:{id}", "origin": "web", "load": "GET /t/{id}", "timeout": "120s", "cache_control": "ignore"}])
+    upstream.on("/t/large", Reply(b"x" * 900_000))
+    upstream.on("/t/slow", Reply("done", delay=85))
+    assert daemon.get("t:large").status == 200
+    with daemon.wire(timeout=120) as wire:
+        wire.send(get_text("t:large") + get_text("t:slow"))
+        time.sleep(2)
+        assert len(wire.read().body) == 900_000
+        assert wire.read().body == b"done"
 
 
 @long

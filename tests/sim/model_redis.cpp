@@ -190,7 +190,7 @@ class model_store final : public l2_store {
     const std::string key(what.key);
     const bool there = co_await connection_->go();
     if (!there) co_return core::fill_outcome::down;
-    const bool stored = redis_.fill(key, token, value->record(), std::max(milliseconds(1), engine::keep_for(*value, now)));
+    const bool stored = redis_.fill(key, token, value->encoded(), std::max(milliseconds(1), engine::keep_for(value->content(), now)));
     const bool moved = !what.tags.empty() && versions_now(what) != value->content().tag_versions;
     const bool back = co_await connection_->come_back();
     if (!back) co_return core::fill_outcome::down;
@@ -218,7 +218,7 @@ class model_store final : public l2_store {
     if (!there) co_return false;
     redis_.locks().erase(key);
     co_await connection_->step();
-    redis_.set(key, value->record(), std::max(milliseconds(1), engine::keep_for(*value, now)));
+    redis_.set(key, value->encoded(), std::max(milliseconds(1), engine::keep_for(value->content(), now)));
     redis_.publish(&ears_, [key](engine::shared_state& s) { s.forget({&key, 1}); });
     const bool back = co_await connection_->come_back();
     co_return back;

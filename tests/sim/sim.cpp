@@ -139,12 +139,12 @@ class simulation {
     n->ears.home = n->worker.get();
     n->ears.up = true;
     redis_.listen(n->ears);
-    engine::cache_times times;
-    times.lock_ttl = lock_ttl;
-    times.lock_wait = truth_.calm() && truth_.quiet() ? lock_wait_calm : lock_wait;
-    times.own_fills_are_heard = true;
-    times.longest_write = model_origin::longest_write;
-    n->cache = std::make_shared<engine::cache>(*n->worker, *n->shared, make_model_store(redis_, n->connection, *n->worker, n->ears, lock_ttl), times, n->log);
+    engine::cache_terms terms;
+    terms.lock_ttl = lock_ttl;
+    terms.lock_wait = truth_.calm() && truth_.quiet() ? lock_wait_calm : lock_wait;
+    terms.own_fills_are_heard = true;
+    terms.longest_write = model_origin::longest_write;
+    n->cache = std::make_shared<engine::cache>(*n->worker, *n->shared, make_model_store(redis_, n->connection, *n->worker, n->ears, lock_ttl), terms, n->log);
     n->doubts = std::make_shared<engine::writes_in_doubt>(*n->worker, [n = n.get()] { return n->cache; }, n->log);
     n->cache->use_doubts(n->doubts);
     auto key = core::key_template::parse("k:{n}");
@@ -223,7 +223,7 @@ class simulation {
     const bool heard = n.shared->l1_trusted;
     std::optional<engine::cache::seen_in_store> known;
     if (world_.chance(0.2)) {  // as mget does
-      auto looked = co_await n.cache->prefetch(std::vector<engine::read_request>(1, request));
+      auto looked = co_await n.cache->look_in_store(std::vector<engine::read_request>(1, request));
       known = std::move(looked.front());
     }
     const auto got = co_await n.cache->read(std::move(request), std::move(known));
@@ -362,7 +362,7 @@ class simulation {
       engine::loaded value;
       value.body = std::to_string(version);
       const auto made = engine::compose(value, rules_, nullptr, driver_->time->wall_now(), core::microseconds(0), 1);
-      redis_.set(key, made.value->record(), milliseconds(2000));
+      redis_.set(key, made.value->encoded(), milliseconds(2000));
       trace("a foreign SET of " + key + " to " + value.body);
       truth_.promise(key, version, truth::foreign);
     }

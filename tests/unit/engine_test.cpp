@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 #include <thread>
 
+#include "daemon/engine/cache.hpp"
 #include "daemon/engine/compose.hpp"
 #include "daemon/engine/flight.hpp"
 #include "daemon/engine/shared_state.hpp"
@@ -31,7 +32,7 @@ TEST_CASE("L1 keeps to its bytes, keeps what is used, and respects fences") {
   const auto find = [&](const char* key, core::wall_time now) { return l1.find(key, now, fence).value; };
   for (int i = 0; i < 5000; ++i) {
     const auto key = "k" + std::to_string(i);
-    l1.insert(key, *make_value(std::string(500, 'x')), {t0 + 10s, t0 + 9s}, fence, fence.take(key));
+    l1.insert(key, make_value(std::string(500, 'x'))->content(), {t0 + 10s, t0 + 9s}, fence, fence.take(key));
     find("k0", t0);
   }
   CHECK(l1.bytes() <= 1024 * 1024);
@@ -41,18 +42,18 @@ TEST_CASE("L1 keeps to its bytes, keeps what is used, and respects fences") {
   CHECK(find("k0", t0 + 10s) == nullptr);
   const auto stamp = fence.take("late");
   fence.move("late");
-  l1.insert("late", *make_value("old"), {t0 + 10s, t0 + 9s}, fence, stamp);
+  l1.insert("late", make_value("old")->content(), {t0 + 10s, t0 + 9s}, fence, stamp);
   CHECK(find("late", t0) == nullptr);
   const auto before_all = fence.take("late");
   fence.move_all();
-  l1.insert("late", *make_value("old"), {t0 + 10s, t0 + 9s}, fence, before_all);
+  l1.insert("late", make_value("old")->content(), {t0 + 10s, t0 + 9s}, fence, before_all);
   CHECK(find("late", t0) == nullptr);
-  l1.insert("large", *make_value(std::string(70'000, 'x')), {t0 + 10s, t0 + 9s}, fence, fence.take("large"));
+  l1.insert("large", make_value(std::string(70'000, 'x'))->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("large"));
   CHECK(find("large", t0) == nullptr);
-  l1.insert("small", *make_value("1"), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
-  l1.insert("small", *make_value("2"), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
+  l1.insert("small", make_value("1")->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
+  l1.insert("small", make_value("2")->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
   CHECK(find("small", t0)->body() == "2");
-  l1.insert("small", *make_value(std::string(70'000, 'x')), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
+  l1.insert("small", make_value(std::string(70'000, 'x'))->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
   CHECK(find("small", t0) == nullptr);
   CHECK(l1.erase_if([](std::string_view) { return true; }) > 0);
   CHECK(l1.bytes() == 0);
@@ -62,22 +63,22 @@ TEST_CASE("L1: a value whose tag has moved on is gone, others stay") {
   shared_state shared(1 << 20);
   const std::vector<std::string> people{"people", "user:1"};
   const std::vector<std::string> things{"things"};
-  shared.l1.insert("a", *make_value("a"), {t0 + 10s, t0 + 9s}, shared.fence, shared.fence.take("a", people));
-  shared.l1.insert("b", *make_value("b"), {t0 + 10s, t0 + 9s}, shared.fence, shared.fence.take("b", things));
+  shared.l1.insert("a", make_value("a")->content(), {t0 + 10s, t0 + 9s}, shared.fence, shared.fence.take("a", people));
+  shared.l1.insert("b", make_value("b")->content(), {t0 + 10s, t0 + 9s}, shared.fence, shared.fence.take("b", things));
   const auto begun = shared.fence.take("c", people);
   const auto reading = shared.flights.join("d", people, shared.fence).flight;
   const auto other = shared.flights.join("e", things, shared.fence).flight;
   shared.forget_tag("user:1");
   CHECK(shared.l1.find("a", t0, shared.fence).value == nullptr);
   CHECK(shared.l1.find("b", t0, shared.fence).value != nullptr);
-  CHECK_FALSE(shared.l1.insert("c", *make_value("c"), {t0 + 10s, t0 + 9s}, shared.fence, begun));
+  CHECK_FALSE(shared.l1.insert("c", make_value("c")->content(), {t0 + 10s, t0 + 9s}, shared.fence, begun));
   CHECK(reading->overtaken());
   CHECK_FALSE(other->overtaken());
 }
 
 TEST_CASE("L1: what was held while the store could not be heard is told apart") {
   shared_state shared(1 << 20);
-  const auto insert = [&](const char* key, const fences::stamp& s) { return shared.l1.insert(key, *make_value(key), {t0 + 10s, t0 + 9s}, shared.fence, s); };
+  const auto insert = [&](const char* key, const fences::stamp& s) { return shared.l1.insert(key, make_value(key)->content(), {t0 + 10s, t0 + 9s}, shared.fence, s); };
   insert("before", shared.fence.take("before"));
   const auto begun = shared.fence.take("slow");
   shared.store_unheard();
@@ -106,7 +107,7 @@ TEST_CASE("L1: the fast way takes what is calm, of this configuration, and neith
     });
     return route;
   };
-  for (const char* key : {"a", "b", "c"}) l1.insert(key, *make_value(key), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take(key, people), {1, 7});
+  for (const char* key : {"a", "b", "c"}) l1.insert(key, make_value(key)->content(), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take(key, people), {1, 7});
   CHECK(use("a", t0) == 7);
   CHECK(use("none", t0) == 99);
   CHECK(use("a", t0 + 5s) == 99);
@@ -119,11 +120,11 @@ TEST_CASE("L1: the fast way takes what is calm, of this configuration, and neith
   CHECK(use("b", t0) == 99);
   shared.forget_tag("people");
   CHECK(use("c", t0) == 99);
-  l1.insert("d", *make_value("d"), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take("d"), {1, 7});
+  l1.insert("d", make_value("d")->content(), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take("d"), {1, 7});
   CHECK(use("d", t0) == 7);
   CHECK(l1.mark_stale("d", t0));
   CHECK(use("d", t0) == 99);
-  l1.insert("e", *make_value("e"), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take("e"), {1, 7});
+  l1.insert("e", make_value("e")->content(), {t0 + 10s, t0 + 5s}, shared.fence, shared.fence.take("e"), {1, 7});
   shared.store_unheard();
   CHECK(use("e", t0) == 99);
 }
@@ -131,7 +132,7 @@ TEST_CASE("L1: the fast way takes what is calm, of this configuration, and neith
 TEST_CASE("L1: a value that is held outlives its entry") {
   fences fence;
   memory_cache l1(1 << 20);
-  l1.insert("k", *make_value("body"), {t0 + 10s, t0 + 9s}, fence, fence.take("k"));
+  l1.insert("k", make_value("body")->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("k"));
   const auto held = l1.find("k", t0, fence).value;
   CHECK(l1.erase("k"));
   CHECK(held->body() == "body");
@@ -225,11 +226,21 @@ TEST_CASE("what an origin answered becomes what is kept") {
   const auto negative = compose(none, rules, nullptr, t0, 1ms, 1);
   CHECK(negative.storable);
   CHECK(negative.value->life().negative);
-  CHECK(keep_for(*negative.value, t0) == 5s);
+  CHECK(keep_for(negative.value->content(), t0) == 5s);
   loaded unchanged;
   unchanged.what = loaded::outcome::not_modified;
   CHECK(compose(unchanged, rules, nullptr, t0, 1ms, 1).value == nullptr);
   const auto again = compose(unchanged, rules, make_value("body"), t0 + 20s, 1ms, 1);
   CHECK(again.value->body() == "body");
   CHECK(again.value->life().freshness_left(t0 + 20s) == 1h);
+}
+
+TEST_CASE("what is marked stale is not for the fast way, whose clock ever the mark is of") {
+  route r;
+  proto::record what;
+  what.created_ms = t0.time_since_epoch().count();
+  what.fresh_ms = 60'000;
+  CHECK(cache::fresh_and_calm(what, r, t0 + 1s));
+  what.expired_at_ms = what.created_ms + 30'000;  // of a clock that is ahead
+  CHECK_FALSE(cache::fresh_and_calm(what, r, t0 + 1s));
 }

@@ -47,6 +47,16 @@ TEST_CASE("a head that differs in its key alone is known") {
   CHECK(known.find(bytes, false).like == nullptr);
 }
 
+TEST_CASE("a head that is known is not learnt again, at the cost of others") {
+  known_heads known("/v1/keys/");
+  learn(known, get("a", "User-Agent: x\r\n"), 1);
+  learn(known, get("a", "User-Agent: y\r\n"), 10);
+  learn(known, get("a", "User-Agent: x\r\n"), 1);
+  learn(known, get("a", "User-Agent: y\r\n"), 10);
+  CHECK(known.find(get("b", "User-Agent: x\r\n"), false).like != nullptr);
+  CHECK(known.find(get("b", "User-Agent: y\r\n"), false).like != nullptr);
+}
+
 TEST_CASE("only plain heads are learnt") {
   const auto fields = GENERATE(as<std::string>{}, "Cache-Control: no-cache\r\n", "Connection: close\r\n", "Content-Length: 0\r\n", "Expect: 100-continue\r\n");
   known_heads known("/v1/keys/");

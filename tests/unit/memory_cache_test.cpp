@@ -110,7 +110,7 @@ TEST_CASE("L1 gives back all of a value") {
   memory_cache l1(1 << 20);
   const auto round_trip = [&](const std::function<void(proto::record&)>& change) {
     const auto v = value_with(change);
-    REQUIRE(l1.insert("k", *v, {t0 + 10s, t0 + 9s}, fence, fence.take("k"), {1, 3}));
+    REQUIRE(l1.insert("k", v->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("k"), {1, 3}));
     const auto check = [&](const proto::record& held) {
       const auto& given = v->content();
       CHECK(held.body == given.body);
@@ -129,17 +129,18 @@ TEST_CASE("L1 gives back all of a value") {
       CHECK(given.load_time_us - held.load_time_us <= given.load_time_us >> 16);
     };
     bool used = false;
-    CHECK(l1.use_calm("k", t0, fence, 1, [&](const proto::record& held, std::uint32_t route) {
+    const auto got = l1.use_calm("k", t0, fence, 1, [&](const proto::record& held, std::uint32_t route) {
       CHECK(route == 3);
       check(held);
       return used = true;
-    }));
+    });
+    CHECK(got == memory_cache::glance::used);
     CHECK(used);
     const auto found = l1.find("k", t0, fence).value;
     REQUIRE(found);
     l1.erase("k");
     check(found->content());  // outlives the entry
-    const auto again = value::decode(found->record());
+    const auto again = value::decode(found->encoded());
     REQUIRE(again);
     check(again->content());
   };
@@ -162,7 +163,7 @@ TEST_CASE("L1: a value marked stale keeps its tags, and is stale from then on") 
   shared_state shared(1 << 20);
   auto& l1 = shared.l1;
   const std::vector<std::string> tags{"people", "user:1"};
-  REQUIRE(l1.insert("k", *value_with([](proto::record&) {}), {t0 + 60s, t0 + 9s}, shared.fence, shared.fence.take("k", tags), {1, 0}));
+  REQUIRE(l1.insert("k", value_with([](proto::record&) {})->content(), {t0 + 60s, t0 + 9s}, shared.fence, shared.fence.take("k", tags), {1, 0}));
   CHECK_FALSE(l1.mark_stale("none", t0));
   CHECK(l1.mark_stale("k", t0 + 2s));
   CHECK(l1.find("k", t0 + 2s, shared.fence).value->life().freshness_left(t0 + 2s) == 0ms);
@@ -175,7 +176,7 @@ TEST_CASE("L1: a value marked stale keeps its tags, and is stale from then on") 
 TEST_CASE("L1: what was held before all the epochs went round is not current again") {
   fences fence;
   memory_cache l1(1 << 20);
-  REQUIRE(l1.insert("k", *value_with([](proto::record&) {}), {t0 + 60s, t0 + 9s}, fence, fence.take("k"), {1, 0}));
+  REQUIRE(l1.insert("k", value_with([](proto::record&) {})->content(), {t0 + 60s, t0 + 9s}, fence, fence.take("k"), {1, 0}));
   for (std::uint32_t i = 0; i < 1U << 22; ++i) l1.distrust();
   CHECK(l1.find("k", t0, fence).value == nullptr);
 }
@@ -186,7 +187,7 @@ TEST_CASE("L1: many kinds of values count, and are bounded too") {
   for (int i = 0; i < 20'000; ++i) {
     const auto key = "k" + std::to_string(i);
     const auto type = "text/" + std::to_string(i) + std::string(100, 'x');
-    l1.insert(key, *value_with([&](proto::record& r) { r.content_type = type; }), {t0 + 60s, t0 + 9s}, fence, fence.take(key), {1, 0});
+    l1.insert(key, value_with([&](proto::record& r) { r.content_type = type; })->content(), {t0 + 60s, t0 + 9s}, fence, fence.take(key), {1, 0});
   }
   CHECK(l1.bytes() <= 1 << 20);
   CHECK(l1.entries() < 4000);

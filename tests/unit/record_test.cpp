@@ -73,7 +73,7 @@ TEST_CASE("a compressed record is inflated, within bounds, and a damaged one is 
   const auto value = asidecar::engine::value::decode(small);
   REQUIRE(value);
   CHECK(value->body() == body);
-  CHECK(value->record() == encode_record(r));
+  CHECK(value->encoded() == encode_record(r));
   for (std::size_t i = 0; i < small.size(); ++i) {
     auto bad = small;
     bad[i] = static_cast<char>(bad[i] ^ 1);
