@@ -4,7 +4,8 @@
     tests/bench/misses.py [--keys N]
 
 64 connections ask for distinct rows of a table, each once; CPU time is that of all of PostgreSQL's processes, divided by the keys. Then
-one connection does. pgbench with prepared selects is the usual way: one query at a time, on 8 connections and on one.
+one connection does. pgbench with prepared selects is the usual way: one query at a time, on 8 connections and on one. The floor shows what
+the hop over HTTP takes by itself.
 """
 import argparse
 import pathlib
@@ -56,9 +57,9 @@ def run(directory, postgres, batch, connections, seconds):
     script.write_text(SCRIPT)
     try:
         time.sleep(0.5)
-        before = measure.cpu_seconds(postgres._process.pid)
+        before = measure.cpu_seconds(postgres.pid)
         f = measure.load(server, connections, seconds, 1, script)
-        used = measure.cpu_seconds(postgres._process.pid) - before
+        used = measure.cpu_seconds(postgres.pid) - before
     finally:
         server.stop()
     return used / (f["requests_per_s"] * seconds) * 1e6, f["requests_per_s"], f["p50_us"]
@@ -68,12 +69,22 @@ def pgbench(directory, postgres, keys, connections, seconds):
     """The same of prepared selects, one at a time on each connection. pgbench tells the mean latency only."""
     script = pathlib.Path(directory) / "select.sql"
     script.write_text(f"\\set id random(1, {keys})\nSELECT id, payload FROM rows WHERE id = :id;\n")
-    before = measure.cpu_seconds(postgres._process.pid)
+    before = measure.cpu_seconds(postgres.pid)
     out = subprocess.run(["taskset", "-c", "1", PGBENCH, "-n", "-M", "prepared", "-c", str(connections), "-T", str(seconds), "-f", script, postgres.url],
                          capture_output=True, text=True, check=True).stdout
-    used = measure.cpu_seconds(postgres._process.pid) - before
+    used = measure.cpu_seconds(postgres.pid) - before
     per_s = float(re.search(r"tps = ([\d.]+)", out).group(1))
     return used / (per_s * seconds) * 1e6, per_s, connections / per_s * 1e6
+
+
+def http_hop(directory, seconds):
+    """The same of an HTTP request that asks nobody."""
+    floor = servers.Floor(directory, 0, 200).start()
+    try:
+        f = measure.load(floor, 1, seconds, 1)
+    finally:
+        floor.stop()
+    return 0, f["requests_per_s"], f["p50_us"]
 
 
 def main():
@@ -89,8 +100,10 @@ def main():
         with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
             for connections in (64, 1):
                 ways = {"prepared selects (pgbench), " + ("8 connections" if connections > 1 else "1 connection"):
-                            lambda of=min(8, connections): pgbench(directory, postgres, options.keys, of, options.seconds),
-                        **{f"asidecar, batch {n}": lambda n=n, of=connections: run(directory, postgres, n, of, options.seconds) for n in (1, 64)}}
+                            lambda sessions=min(8, connections): pgbench(directory, postgres, options.keys, sessions, options.seconds),
+                        **{f"asidecar, batch {n}": lambda n=n, clients=connections: run(directory, postgres, n, clients, options.seconds) for n in (1, 64)}}
+                if connections == 1:
+                    ways["an HTTP request alone (floor)"] = lambda: http_hop(directory, options.seconds)
                 rounds = [{name: way() for name, way in ways.items()} for _ in range(options.rounds)]
                 usual = next(iter(ways))
                 print(f"\n| {connections} at a time | PostgreSQL CPU us/key | × | keys/s | latency us | × |\n|---|---|---|---|---|---|")

@@ -91,16 +91,16 @@ def measure_all(options):
                     measure.load(server, 8, 1, 0)  # warm
                 for arrangement, core in (("same core", 0), ("two cores", 1)):
                     for connections in options.connections:
-                        of = figures.setdefault((arrangement, body, connections), {server.name: [] for server in run.servers})
+                        by_server = figures.setdefault((arrangement, body, connections), {server.name: [] for server in run.servers})
                         for _ in range(options.rounds):
                             for server in list(run.servers):
                                 try:
-                                    of[server.name].append(measure.load(server, connections, options.seconds, core))
+                                    by_server[server.name].append(measure.load(server, connections, options.seconds, core))
                                 except RuntimeError as problem:
                                     if not isinstance(server, peers.Peer):
                                         raise
                                     run.servers.remove(server)
-                                    of.pop(server.name)
+                                    by_server.pop(server.name)
                                     skipped[server.name] = f"failed at {arrangement}, {body} B, {connections} connections: {problem}"
                         print(f"measured: {arrangement}, {body} B, {connections} connections", flush=True)
             finally:
@@ -163,7 +163,7 @@ def main():
         lines.append("idle: " + ", ".join(f"{name} {value:.1f}" for name, value in quiet.items()))
     table = options.out / "table.md"
     table.write_text("\n".join(lines) + "\n")
-    flat = [{"arrangement": a, "body": b, "connections": c, "server": name, "rounds": rounds} for (a, b, c), of in figures.items() for name, rounds in of.items()]
+    flat = [{"arrangement": a, "body": b, "connections": c, "server": name, "rounds": rounds} for (a, b, c), by_server in figures.items() for name, rounds in by_server.items()]
     (options.out / "figures.json").write_text(json.dumps({"idle": quiet, "left_out": skipped, "figures": flat}, indent=1))
     report.plot_servers(figures, options.out / "servers.png")
     if options.only is None:

@@ -21,7 +21,7 @@ import report
 import servers
 
 SCRIPT = """
-local n, count = {seed}, {count}
+local n, count = 1, {count}
 request = function()
   n = (n + 7919) % count
   return "GET {path}" .. n .. " HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
@@ -66,9 +66,9 @@ class FilledHuge(Filled):
     environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
-def script(directory, path, count):
-    file = pathlib.Path(directory) / f"keys-{count}{path.count('/')}.lua"
-    file.write_text(SCRIPT.format(seed=1, count=count, path=path))
+def script(directory, name, path, count):
+    file = pathlib.Path(directory) / f"{name}-{count}.lua"
+    file.write_text(SCRIPT.format(count=count, path=path))
     return file
 
 
@@ -85,17 +85,17 @@ def keys(directory, options):
     for count in (1_000, 10_000, 100_000, 1_000_000):
         running = [Filled(directory, 0, count).start(), FilledHuge(directory, 0, count).start()]
         try:
-            lua, floor_lua = script(directory, "/v1/keys/s:", count), script(directory, "/s:", count)
-            its, mine = [], [[] for _ in running]
+            lua, floor_lua = script(directory, "asidecar", "/v1/keys/s:", count), script(directory, "floor", "/s:", count)
+            floor_us, ours_us = [], [[] for _ in running]
             for _ in range(options.rounds):
-                its.append(measure.load(floor, 64, options.seconds, 0, floor_lua)["cpu_us"])
-                for server, of in zip(running, mine):
-                    of.append(measure.load(server, 64, options.seconds, 0, lua)["cpu_us"])
-            cells = [f"{statistics.median(of):.2f} | {statistics.median(a / b for a, b in zip(of, its)):.2f}" for of in mine]
-            beyond = [f"{(measure.resident_mib(s.pid) - s.empty_mib) * 2**20 / count - 200 - len(f's:{count - 1}'):.0f}" for s in running]
-            print(f"| {count} | {statistics.median(its):.2f} | {' | '.join(cells)} | {', '.join(beyond)} |", flush=True)
-            for points, of in zip(lines.values(), [its, *mine]):
-                points.append((count, statistics.median(of)))
+                floor_us.append(measure.load(floor, 64, options.seconds, 0, floor_lua)["cpu_us"])
+                for server, rounds in zip(running, ours_us):
+                    rounds.append(measure.load(server, 64, options.seconds, 0, lua)["cpu_us"])
+            cells = [f"{statistics.median(rounds):.2f} | {statistics.median(a / b for a, b in zip(rounds, floor_us)):.2f}" for rounds in ours_us]
+            beyond = [f"{(measure.resident_mib(s.pid) - s.empty_mib) * 2**20 / count - s.body_bytes - len(f's:{count - 1}'):.0f}" for s in running]
+            print(f"| {count} | {statistics.median(floor_us):.2f} | {' | '.join(cells)} | {', '.join(beyond)} |", flush=True)
+            for points, rounds in zip(lines.values(), [floor_us, *ours_us]):
+                points.append((count, statistics.median(rounds)))
         finally:
             for server in running:
                 server.stop()
@@ -112,10 +112,11 @@ def connections(directory, options):
         server.path = "/v1/keys/s:0"
         for count in (1, 8, 64, 512, 2000, 8000):
             seconds = max(options.seconds, 3) if count > 1000 else options.seconds  # most of a short one would be connecting
-            its, mine = zip(*[[measure.load(s, count, seconds, 0)["cpu_us"] for s in (floor, server)] for _ in range(options.rounds)])
-            print(f"| {count} | {statistics.median(mine):.2f} | {statistics.median(its):.2f} | {statistics.median(a / b for a, b in zip(mine, its)):.2f} |", flush=True)
-            for points, of in zip(lines.values(), (its, mine)):
-                points.append((count, statistics.median(of)))
+            floor_us, ours_us = zip(*[[measure.load(s, count, seconds, 0)["cpu_us"] for s in (floor, server)] for _ in range(options.rounds)])
+            ratio = statistics.median(a / b for a, b in zip(ours_us, floor_us))
+            print(f"| {count} | {statistics.median(ours_us):.2f} | {statistics.median(floor_us):.2f} | {ratio:.2f} |", flush=True)
+            for points, rounds in zip(lines.values(), (floor_us, ours_us)):
+                points.append((count, statistics.median(rounds)))
     finally:
         server.stop()
         floor.stop()
@@ -128,7 +129,7 @@ def threads(directory, options):
     for count in (1, 2):
         server = Filled(directory, "0,1", keys_of_threads, threads=count).start()
         try:
-            f = medians(server, options, 64, "0,1", script(directory, "/v1/keys/s:", keys_of_threads))
+            f = medians(server, options, 64, "0,1", script(directory, "asidecar", "/v1/keys/s:", keys_of_threads))
             print(f"| {count} | {f['cpu_us']:.2f} | {f['requests_per_s']:.0f} |", flush=True)
         finally:
             server.stop()

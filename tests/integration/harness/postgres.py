@@ -75,6 +75,10 @@ class PostgresServer:
                 assert self._process.poll() is None and time.monotonic() < deadline, "PostgreSQL does not start"
                 time.sleep(0.02)
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def stop(self):
         """Immediate shutdown, as in a crash."""
         if self._connection is not None:
