@@ -16,6 +16,10 @@ std::optional<seconds> delta_seconds(std::string_view text) {
   return seconds(value ? std::min(*value, delta_seconds_max) : delta_seconds_max);
 }
 
+void set_first(std::optional<seconds>& to, std::optional<seconds> value) {
+  if (!to) to = value;
+}
+
 // Calls sink(name, argument) for each directive; quoted arguments come without their quotes.
 template <class Sink>
 void for_each_directive(std::string_view value, Sink sink) {
@@ -38,15 +42,16 @@ void for_each_directive(std::string_view value, Sink sink) {
 
 }  // namespace
 
+// Of a directive that is given twice, the first counts (RFC 9111, section 4.2.1).
 void parse_cache_control(std::string_view value, request_directives& out) {
   for_each_directive(value, [&](std::string_view name, std::string_view argument) {
     if (iequals(name, "no-cache")) out.no_cache = true;
     else if (iequals(name, "no-store")) out.no_store = true;
     else if (iequals(name, "only-if-cached")) out.only_if_cached = true;
-    else if (iequals(name, "max-age")) out.max_age = delta_seconds(argument);
-    else if (iequals(name, "min-fresh")) out.min_fresh = delta_seconds(argument);
+    else if (iequals(name, "max-age")) set_first(out.max_age, delta_seconds(argument));
+    else if (iequals(name, "min-fresh")) set_first(out.min_fresh, delta_seconds(argument));
     else if (iequals(name, "max-stale") && argument.empty()) out.max_stale_any = true;
-    else if (iequals(name, "max-stale")) out.max_stale = delta_seconds(argument);
+    else if (iequals(name, "max-stale")) set_first(out.max_stale, delta_seconds(argument));
   });
 }
 
@@ -56,10 +61,10 @@ void parse_cache_control(std::string_view value, response_directives& out) {
     else if (iequals(name, "no-cache")) out.no_cache = true;
     else if (iequals(name, "private")) out.is_private = true;
     else if (iequals(name, "must-revalidate") || iequals(name, "proxy-revalidate")) out.must_revalidate = true;
-    else if (iequals(name, "s-maxage")) out.s_maxage = delta_seconds(argument).value_or(seconds(0));
-    else if (iequals(name, "max-age")) out.max_age = delta_seconds(argument).value_or(seconds(0));
-    else if (iequals(name, "stale-while-revalidate")) out.stale_while_revalidate = delta_seconds(argument);
-    else if (iequals(name, "stale-if-error")) out.stale_if_error = delta_seconds(argument);
+    else if (iequals(name, "s-maxage")) set_first(out.s_maxage, delta_seconds(argument).value_or(seconds(0)));
+    else if (iequals(name, "max-age")) set_first(out.max_age, delta_seconds(argument).value_or(seconds(0)));
+    else if (iequals(name, "stale-while-revalidate")) set_first(out.stale_while_revalidate, delta_seconds(argument));
+    else if (iequals(name, "stale-if-error")) set_first(out.stale_if_error, delta_seconds(argument));
   });
 }
 

@@ -62,11 +62,13 @@ std::uint64_t hash_tags(std::span<const std::string> names) {
 
 namespace {
 
+bool is_bomb(std::size_t size, std::size_t compressed) noexcept { return size > any_ratio_below && size / compressed >= compression_ratio_max; }
+
 // Empty when it would save less than a quarter: each read pays for it.
 std::string compressed(std::string_view body) {
   std::string out(ZSTD_compressBound(body.size()), '\0');
   const auto size = ZSTD_compress(out.data(), out.size(), body.data(), body.size(), body.size() < small_body ? small_body_level : large_body_level);
-  if (ZSTD_isError(size) != 0 || size > body.size() / 4 * 3 || body.size() / size >= compression_ratio_max) return {};
+  if (ZSTD_isError(size) != 0 || size > body.size() / 4 * 3 || is_bomb(body.size(), size)) return {};
   out.resize(size);
   return out;
 }
@@ -162,7 +164,7 @@ std::optional<record> decode_record(std::string_view bytes) noexcept {
 
 bool append_inflated(std::string& out, const record& value, std::uint64_t body_max) {
   const std::uint64_t size = value.body_size;
-  if (size > body_max || value.body.empty() || size / value.body.size() >= compression_ratio_max) return false;
+  if (size > body_max || value.body.empty() || is_bomb(size, value.body.size())) return false;
   if (ZSTD_getFrameContentSize(value.body.data(), value.body.size()) != size) return false;
   // Its work space is some 100 KiB: made once per thread, when it is first needed.
   thread_local const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(), ZSTD_freeDCtx);

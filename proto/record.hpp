@@ -53,7 +53,9 @@ struct record {
 inline constexpr std::size_t record_text_max = 4096;
 inline constexpr std::size_t tag_version_bytes = 32;
 inline constexpr std::size_t record_tags_max = 16;
-// A body that shrinks more than this is kept as it is, and one that claims to have is refused: no decompression bombs.
+// A body of more than `any_ratio_below` bytes that shrinks more than `compression_ratio_max` times is kept as it is, and one that claims to
+// have is refused: no decompression bombs.
+inline constexpr std::size_t any_ratio_below = std::size_t(1) << 20;
 inline constexpr std::size_t compression_ratio_max = 250;
 
 // `compress_above`: bodies from this size on are compressed when that saves something; 0: never. `value.body` is plain.

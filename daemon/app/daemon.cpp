@@ -57,6 +57,7 @@ struct lane {
   }
   std::vector<std::weak_ptr<stoppable>> resources;  // of all services that still have requests
   std::shared_ptr<generation> latest;               // begun on this lane: an older one that is slower comes too late
+  std::uint32_t tags_version = 0;                   // of the configuration at work
 };
 
 class daemon {
@@ -100,6 +101,7 @@ class daemon {
   std::atomic<std::size_t> stopped_{0};
   std::atomic<bool> unfinished_{false};
   bool stopping_ = false;
+  std::atomic<int> exit_code_{0};
 };
 
 bool tags_differ(const config::settings& now, const config::settings& wanted) {
@@ -186,9 +188,9 @@ int daemon::run() {
   log_->event(severity::info, "stopped");
   if (unfinished_) {  // coroutines that hang cannot be taken apart safely, and need not be
     log_.reset();
-    std::_Exit(0);
+    std::_Exit(exit_code_);
   }
-  return 0;
+  return exit_code_;
 }
 
 // Nothing when a newer configuration came meanwhile, or the end.
@@ -223,7 +225,14 @@ task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
   }
   if (l.stopping) co_return;
   serve(l, std::move(*s), true);
-  l.server->start();
+  try {
+    l.server->start();
+  } catch (const std::system_error& e) {
+    log_->event(severity::error, "cannot serve", {{"why", e.what()}});
+    exit_code_ = 1;
+    asio::post(lanes_.front()->worker.executor(), [this] { if (!stopping_) stop(); });
+    co_return;
+  }
   if (l.worker.index == 0) {
     behind_->start();
     l.worker.tasks.spawn(give_memory_back(l));
@@ -250,7 +259,8 @@ task<http::answer> daemon::run_warmup(std::string name) {
   const auto r = co_await w->run();
   using outcome = engine::warmup::result::outcome;
   if (r.what == outcome::busy) co_return http::problem(proto::problems::conflict, "it is running already, here or in another instance");
-  if (r.what == outcome::failed) co_return http::problem(proto::problems::bad_request, "the warm-up could not run: " + (r.why.starts_with("the query") ? r.why : std::string("its query failed; the log says why")));
+  if (r.what == outcome::query_failed) co_return http::problem(proto::problems::origin_failed, "the warm-up could not run: its query failed; the log says why");
+  if (r.what == outcome::unfit) co_return http::problem(proto::problems::bad_request, "the warm-up could not run: " + r.why);
   co_return http::json("{\"keys\":" + std::to_string(r.keys) + ",\"warmed\":" + std::to_string(r.warmed) + ",\"failed\":" + std::to_string(r.failed) + "}");
 }
 
@@ -287,12 +297,9 @@ void daemon::reload() {
     return;
   }
   log_->set_level(loaded.value->log.level);
-  if (tags_differ(current_->settings, *loaded.value)) {  // copies in L1 carry the marks of the old ones
-    shared_.l1.erase_if([](std::string_view) { return true; });
-    shared_.fence.move_all();
-    shared_.flights.overtake_if([](const engine::flight&) { return true; });
-  }
-  current_ = std::make_shared<generation>(std::move(*loaded.value), metrics_);
+  auto next = std::make_shared<generation>(std::move(*loaded.value), metrics_);
+  next->tags_version = current_->tags_version + (tags_differ(current_->settings, next->settings) ? 1 : 0);
+  current_ = std::move(next);
   for (auto& l : lanes_)
     asio::post(l->worker.executor(), [this, lane = l.get(), g = current_] { lane->lifecycle.spawn(switch_lane(*lane, g)); });
   log_->event(severity::info, "configuration reloaded", {{"file", path_}});
@@ -300,7 +307,13 @@ void daemon::reload() {
 
 task<void> daemon::switch_lane(lane& l, std::shared_ptr<generation> g) {
   auto s = co_await prepare(l, g);
-  if (s) serve(l, std::move(*s), false);
+  if (!s) co_return;
+  serve(l, std::move(*s), false);
+  if (std::exchange(l.tags_version, g->tags_version) == g->tags_version) co_return;
+  // Copies in L1 carry the marks of the old tags, and until now this lane has made more of them.
+  shared_.fence.move_all();
+  shared_.flights.overtake_if([](const engine::flight&) { return true; });
+  shared_.l1.erase_if([](std::string_view) { return true; });
 }
 
 void daemon::stop() {

@@ -21,6 +21,7 @@ struct generation {
   generation(config::settings s, observe::metrics& m);
   config::settings settings;
   const std::uint32_t number;  // unlike any other's of this process
+  std::uint32_t tags_version = 0;  // grows when a reload changes the tags of a route
   std::map<std::string, std::shared_ptr<origin::guard>> guards;
   std::shared_ptr<const http::admission> who;
 };

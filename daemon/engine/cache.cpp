@@ -231,17 +231,17 @@ void cache::start_refresh(const read_request& request, const value_ptr& seen) {
   worker_.tasks.spawn(run_flight(shared_from_this(), std::move(behind), f, seen));
 }
 
-bool cache::keep_in_l1(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp) {
-  return shared_.l1_trusted.load(std::memory_order_acquire) && keep_in_l1_untrusted(key, r, what, stamp, core::milliseconds::max());
+bool cache::keep_in_l1(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, arrival how) {
+  return shared_.l1_trusted.load(std::memory_order_acquire) && keep_in_l1_untrusted(key, r, what, stamp, core::milliseconds::max(), how);
 }
 
-bool cache::keep_in_l1_untrusted(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, core::milliseconds longest) {
+bool cache::keep_in_l1_untrusted(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, core::milliseconds longest, arrival how) {
   if (!shared_.l1.enabled()) return false;
   const auto now = worker_.time->wall_now();
   memory_cache::times t;
   t.until = now + std::min({terms_.l1_ttl, longest, keep_for(what, now)});
   t.calm_until = calm_until(life_of(what), r);
-  return shared_.l1.insert(key, what, t, shared_.fence, stamp, owner_of(r));
+  return shared_.l1.insert(key, what, t, shared_.fence, stamp, owner_of(r), how);
 }
 
 task<cache::explanation> cache::explain(read_request request) {
@@ -259,17 +259,14 @@ task<cache::explanation> cache::explain(read_request request) {
   co_return out;
 }
 
-task<bool> cache::put(read_request to, std::string content_type, std::string body) {
+task<cache::put_outcome> cache::put(read_request to, loaded given) {
   const route& r = *to.to;
   to.tags = tags_of(to);
-  loaded given;
-  given.body = std::move(body);
-  given.content_type = std::move(content_type);
   if (given.content_type.empty()) given.content_type = r.content_type;
   tag_stamp tags;
   if (store_ && !to.tags.empty()) {
     auto versions = co_await store_->tag_versions(item_of(to));
-    if (!versions) co_return false;
+    if (!versions) co_return put_outcome::unconfirmed;
     tags = {proto::hash_tags(to.tags), std::move(*versions)};
   }
   const auto now = worker_.time->wall_now();
@@ -278,8 +275,10 @@ task<bool> cache::put(read_request to, std::string content_type, std::string bod
   shared_.forget(keys);
   const auto stamp = shared_.fence.take(to.key, to.tags);
   if (!store_) {
-    if (made.storable) keep_in_l1(to.key, r, made.value->content(), stamp);
-    co_return true;
+    if (!made.storable) co_return put_outcome::done;
+    if (!shared_.l1.takes(to.key, made.value->content())) co_return put_outcome::too_large;
+    keep_in_l1(to.key, r, made.value->content(), stamp, arrival::made);
+    co_return put_outcome::done;
   }
   bool done = false;
   if (made.storable) {
@@ -290,9 +289,9 @@ task<bool> cache::put(read_request to, std::string content_type, std::string bod
   }
   shared_.flights.overtake(to.key);  // begun since then, with what Redis held before
   // Another writer's news may have come meanwhile: then the copy stays out, by the stamp.
-  const bool copied = done && made.storable && !terms_.own_fills_are_heard && keep_in_l1(to.key, r, made.value->content(), stamp);
+  const bool copied = done && made.storable && !terms_.own_fills_are_heard && keep_in_l1(to.key, r, made.value->content(), stamp, arrival::made);
   if (!copied) shared_.forget(keys);
-  co_return done;
+  co_return done ? put_outcome::done : put_outcome::unconfirmed;
 }
 
 task<cache::count> cache::invalidate(std::vector<std::string> keys, mode how) {
@@ -328,8 +327,11 @@ task<cache::count> cache::invalidate_matching(std::string glob, mode how) {
   co_return removed;
 }
 
-// Without a store a tag's values can only be purged: L1 does not know which they are until it meets them.
 task<cache::count> cache::invalidate_tags(std::vector<std::string> tags, mode how) {
+  if (!store_ && how == mode::expire) {
+    for (const auto& tag : tags) shared_.expire_tag(tag, worker_.time->wall_now());
+    co_return tags.size();
+  }
   for (const auto& tag : tags) shared_.forget_tag(tag);
   if (!store_) co_return tags.size();
   const auto done = co_await store_->invalidate_tags(tags, how);

@@ -114,16 +114,16 @@ class cache : public std::enable_shared_from_this<cache> {
   void prefetch_entry(std::uint64_t hash) { shared_.l1.prefetch_entry(hash); }
 
   // The fast way of asking L2 for what L1 does not hold, for a route whose values need no more than the record. What it reads may
-  // answer, and go to L1, as long as fresh_and_calm() says so, otherwise it is for read(). Null: ask read().
+  // answer, and go to L1, as long as fresh_and_calm() says so, otherwise it is for read().
+  std::uint64_t largest_in_l1() const noexcept { return shared_.l1.largest(); }
   bool has_l1() const noexcept { return shared_.l1.enabled(); }
   bool has_l2() const noexcept { return store_ != nullptr; }
-  std::unique_ptr<l2_store::pending_read> begin_l2(std::string_view key, const route& r, l2_store::record_reader& to) {
-    if (!store_ || !r.tags.empty() || !r.forward_headers.empty()) return nullptr;
-    return store_->read_in_place(key, to);
-  }
+  bool can_begin_l2(const route& r) const noexcept { return store_ && r.tags.empty() && r.forward_headers.empty() && store_->reads_in_place(); }
+  std::unique_ptr<l2_store::pending_read> begin_l2(std::string_view key, l2_store::record_reader& to) { return store_->read_in_place(key, to); }
   static bool fresh_and_calm(const proto::record& what, const route& r, core::wall_time now) noexcept;
   // `what`: not compressed. `stamp`: from before it was read or loaded. False: not kept.
-  bool keep_in_l1(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp);
+  using arrival = memory_cache::arrival;
+  bool keep_in_l1(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, arrival how = arrival::read);
   fences::stamp stamp_of(std::string_view key) const noexcept { return shared_.fence.take(key); }
 
   // What L2 holds of a key.
@@ -185,7 +185,12 @@ class cache : public std::enable_shared_from_this<cache> {
 
   using mode = l2_store::mode;
   using count = l2_store::count;
-  task<bool> put(read_request to, std::string content_type, std::string body);
+  enum class put_outcome : std::uint8_t {
+    done,
+    unconfirmed,  // by the store
+    too_large,    // for L1, the only tier there is
+  };
+  task<put_outcome> put(read_request to, loaded given);
   task<count> invalidate(std::vector<std::string> keys, mode how);
   task<count> invalidate_matching(std::string glob, mode how);
   task<count> invalidate_tags(std::vector<std::string> tags, mode how);
@@ -201,7 +206,7 @@ class cache : public std::enable_shared_from_this<cache> {
   };
   using self_ptr = std::shared_ptr<cache>;
 
-  static l2_store::item item_of(const read_request& r) noexcept { return {r.key, r.to->content_type, r.tags, r.to->rules.compress_above}; }
+  static l2_store::item item_of(const read_request& r) noexcept { return {r.key, r.to->content_type, r.to->rules.ttl, r.tags, r.to->rules.compress_above}; }
   bool has_tags() const noexcept { return !store_ || store_->keeps_metadata(); }
   static std::string variants_tag(std::string_view key);
   std::vector<std::string> tags_of(const read_request& r) const;
@@ -223,7 +228,8 @@ class cache : public std::enable_shared_from_this<cache> {
   static core::wall_time calm_until(const core::lifetime& life, const route& r) noexcept;
   memory_cache::owner owner_of(const route& r) const noexcept { return {terms_.generation, static_cast<std::uint32_t>(&r - routes.data())}; }
   // While Redis is away and nobody can tell of an invalidation: for `longest` at most.
-  bool keep_in_l1_untrusted(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, core::milliseconds longest);
+  bool keep_in_l1_untrusted(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, core::milliseconds longest,
+                            arrival how = arrival::read);
   bool mark_stale_in_l1(const std::string& key);
 
   runtime::worker& worker_;

@@ -152,7 +152,7 @@ task<action> cache::store_loaded(fill_round& round) {
   const auto outcome = co_await store_->fill(item_of(round.request), round.token, round.made.value, worker_.time->wall_now());
   round.result.stored = outcome == core::fill_outcome::stored;
   round.result.doubtful = !round.result.stored && outcome != core::fill_outcome::not_stored;
-  if (round.result.stored && !terms_.own_fills_are_heard) keep_in_l1(round.request.key, *round.request.to, round.made.value->content(), round.f.stamp());
+  if (round.result.stored && !terms_.own_fills_are_heard) keep_in_l1(round.request.key, *round.request.to, round.made.value->content(), round.f.stamp(), arrival::made);
   co_return round.way.on_stored(outcome);
 }
 

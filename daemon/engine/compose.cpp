@@ -31,9 +31,10 @@ composed compose(const loaded& answer, const core::policy& rules, const value_pt
     etag = strong ? answer.etag : proto::make_etag(answer.content_type, answer.body);
     out.etag = etag;
   }
-  const milliseconds ttl = out.negative ? rules.negative_ttl : rules.ttl;
-  const milliseconds fresh = answer.fresh_for.value_or(core::jittered(ttl, rules.ttl_jitter, u));
   const milliseconds zero{0};
+  const milliseconds ttl = out.negative ? rules.negative_ttl : rules.ttl;
+  // What the origin lets nobody store is not fresh for the client either.
+  const milliseconds fresh = !answer.storable ? zero : answer.fresh_for.value_or(core::jittered(ttl, rules.ttl_jitter, u));
   out.expired_at_ms = 0;
   out.tags_hash = tags.names;
   out.tag_versions = tags.versions;

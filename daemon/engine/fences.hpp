@@ -37,7 +37,7 @@ class fences {
   stamp take(std::string_view key, std::span<const std::string> tags = {}) const noexcept {
     stamp s{keys_[index(key)].load(std::memory_order_acquire), all_.load(std::memory_order_acquire), {}};
     assert(tags.size() <= tag_marks::most);
-    for (const auto& tag : tags) s.tags.slots[s.tags.size++] = static_cast<std::uint16_t>(index(tag));
+    for (const auto& tag : tags) s.tags.slots[s.tags.size++] = slot_of(tag);
     s.tags.sum = sum_of(s.tags.used());
     return s;
   }
@@ -46,6 +46,8 @@ class fences {
   }
   bool holds(const tag_marks& m) const noexcept { return holds(m.used(), m.sum); }
   bool holds(std::span<const std::uint16_t> slots, std::uint64_t sum) const noexcept { return slots.empty() || sum_of(slots) == sum; }
+
+  static std::uint16_t slot_of(std::string_view tag) noexcept { return static_cast<std::uint16_t>(index(tag)); }
 
   void move(std::string_view key) noexcept { keys_[index(key)].fetch_add(1, std::memory_order_acq_rel); }
   void move_tag(std::string_view tag) noexcept { tags_[index(tag)].fetch_add(1, std::memory_order_acq_rel); }

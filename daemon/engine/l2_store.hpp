@@ -37,6 +37,7 @@ class l2_store {
   struct item {
     std::string_view key;
     std::string_view content_type;      // of a body that is stored without metadata
+    core::milliseconds fresh_for{0};    // of one that is also stored without a TTL
     std::span<const std::string> tags;  // of its values; needs metadata
     std::uint64_t compress_above = 0;   // bodies from this size on are stored compressed; 0: never
   };
@@ -47,7 +48,7 @@ class l2_store {
     value_ptr found;  // null: absent, purged by a tag, or it failed its checks
   };
   virtual task<read_outcome> read(item what) = 0;
-  // The fast way for a value without tags: no coroutine, and the record as it lies there. Null: not possible now, nothing has begun.
+  // The fast way for a value without tags: no coroutine, and the record as it lies there. Only while reads_in_place() says so.
   class record_reader {
    public:
     virtual void on_record(bool up, std::string_view record) = 0;  // once, later; an empty record: absent. It lies there for the call only
@@ -59,6 +60,7 @@ class l2_store {
    public:
     virtual ~pending_read() = default;
   };
+  virtual bool reads_in_place() const noexcept { return false; }
   virtual std::unique_ptr<pending_read> read_in_place([[maybe_unused]] std::string_view key, [[maybe_unused]] record_reader& to) { return nullptr; }
   virtual task<std::vector<read_outcome>> read_many(std::vector<item> what) = 0;  // one command for all
 

@@ -36,23 +36,40 @@ void require_untagged_addresses() {
 constexpr std::size_t index_bytes = 12, malloc_bytes = 16, ghost_bytes = 12;  // for one entry, on average
 const std::size_t memory_cache::entry::overhead = sizeof(entry) + index_bytes + malloc_bytes + ghost_bytes;
 
-memory_cache::entry* memory_cache::entry::make(std::string_view key, const proto::record& content, const tag_marks& marks, std::uint64_t largest) {
+namespace {
+
+// The texts of a value that its entry does not know otherwise.
+std::array<std::string_view, 3> own_texts(const proto::record& what) noexcept {
+  return {proto::parse_made_etag(what.etag) ? std::string_view() : what.etag, what.origin_etag, what.last_modified};
+}
+
+std::size_t size_of_texts(const std::array<std::string_view, 3>& texts) noexcept {
+  std::size_t bytes = 0;
+  for (const auto& text : texts) bytes += text.size();
+  return bytes == 0 ? 0 : sizeof(std::uint16_t) * texts.size() + bytes;
+}
+
+}  // namespace
+
+std::uint64_t memory_cache::entry::size_of(std::string_view key, const proto::record& what, std::size_t tags) noexcept {
+  return overhead + tag_bytes(tags) + key.size() + size_of_texts(own_texts(what)) + what.body.size();
+}
+
+bool memory_cache::takes(std::string_view key, const proto::record& what) const noexcept {
+  return entry::size_of(key, what, tag_marks::most) <= largest();
+}
+
+memory_cache::entry* memory_cache::entry::make(std::string_view key, const proto::record& content, const tag_marks& marks) {
   static_assert(sizeof(entry) == 64);
   const auto life = life_of(content);
   const auto made = proto::parse_made_etag(content.etag);
-  const std::array<std::string_view, 3> texts{made ? std::string_view() : content.etag, content.origin_etag, content.last_modified};
-  std::array<std::uint16_t, 3> lengths{};
-  std::size_t text_bytes = 0;
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    lengths[i] = static_cast<std::uint16_t>(texts[i].size());
-    text_bytes += texts[i].size();
-  }
-  const bool has_texts = text_bytes > 0;
-  const std::size_t tail = tag_bytes(marks.size) + key.size() + (has_texts ? sizeof lengths + text_bytes : 0) + content.body.size();
-  if (overhead + tail > std::min<std::uint64_t>(largest, bytes_max)) return nullptr;
+  const auto texts = own_texts(content);
+  const bool has_texts = size_of_texts(texts) > 0;
+  const auto size = size_of(key, content, marks.size);
+  const auto tail = static_cast<std::size_t>(size - overhead);
 
   auto* const e = new (::operator new(sizeof(entry) + tail)) entry;
-  e->bytes(static_cast<std::uint32_t>(overhead + tail));
+  e->bytes(static_cast<std::uint32_t>(size));
   e->key_size = static_cast<std::uint16_t>(key.size());
   e->tag_count = marks.size;
   e->negative = content.negative;
@@ -64,16 +81,21 @@ memory_cache::entry* memory_cache::entry::make(std::string_view key, const proto
   e->etag = made.value_or(0);
 
   char* at = e->tail();
-  const auto append = [&at](const void* from, std::size_t size) {
-    if (size > 0) std::memcpy(at, from, size);
-    at += size;
+  const auto append = [&at](const void* from, std::size_t bytes) {
+    if (bytes > 0) std::memcpy(at, from, bytes);
+    at += bytes;
   };
   if (marks.size > 0) {
     append(&marks.sum, sizeof marks.sum);
     append(marks.slots.data(), sizeof(std::uint16_t) * marks.size);
   }
   append(key.data(), key.size());
-  if (has_texts) append(lengths.data(), sizeof lengths);
+  if (has_texts) {
+    for (const auto& text : texts) {
+      const auto length = static_cast<std::uint16_t>(text.size());
+      append(&length, sizeof length);
+    }
+  }
   for (const auto& text : texts) append(text.data(), text.size());
   append(content.body.data(), content.body.size());
   return e;
@@ -86,9 +108,7 @@ void memory_cache::entry::unpin(entry* e) noexcept {
 }
 
 bool memory_cache::entry::tags_hold(const fences& fence) const noexcept {
-  std::uint64_t sum = 0;
-  std::memcpy(&sum, tail(), sizeof sum);
-  return fence.holds(std::span(reinterpret_cast<const std::uint16_t*>(tail() + sizeof sum), tag_count), sum);
+  return fence.holds(tag_slots(), tag_sum());
 }
 
 proto::record memory_cache::entry::record(const engine::profile& common, proto::made_etag& etag_room) const noexcept {
@@ -195,7 +215,7 @@ memory_cache::found memory_cache::find(std::string_view key, core::wall_time now
   return {value_of(s, e), e->epoch == epoch_.load(std::memory_order_acquire) % epochs};
 }
 
-bool memory_cache::insert(std::string_view key, const proto::record& what, const times& t, const fences& fence, const fences::stamp& stamp, const owner& whose) {
+bool memory_cache::insert(std::string_view key, const proto::record& what, const times& t, fences& fence, const fences::stamp& stamp, const owner& whose, arrival how) {
   if (!enabled()) return false;
   const auto hash = hash_of(key);
   auto& s = shard_of(hash);
@@ -204,9 +224,10 @@ bool memory_cache::insert(std::string_view key, const proto::record& what, const
   const auto epoch = epoch_.load(std::memory_order_acquire);
   // The fence is looked at under the mutex that the invalidation's erase() takes after it has moved the fence.
   if (!fence.holds(key, stamp)) return false;
+  if (how == arrival::made) fence.move(key);
   entry* const old = s.find(hash, key);
   const auto number = s.shared.acquire(profile_of(what, whose));
-  entry* const e = number == profiles::none ? nullptr : entry::make(key, what, stamp.tags, shard_bytes_max_ / 16);  // one value must not push out a shard
+  entry* const e = number == profiles::none || !takes(key, what) ? nullptr : entry::make(key, what, stamp.tags);
   if (e == nullptr) {
     if (number != profiles::none) s.shared.release(number);
     if (old != nullptr) remove(s, old);
@@ -238,10 +259,30 @@ bool memory_cache::mark_stale(std::string_view key, core::wall_time now) {
   const std::lock_guard hold(s.mutex);
   entry* const e = s.find(hash, key);
   if (e == nullptr) return false;
-  const auto age = now.time_since_epoch().count() - static_cast<std::int64_t>(e->created_ms);
-  e->fresh_ms = std::min(e->fresh_ms, static_cast<std::uint64_t>(std::max<std::int64_t>(0, age)));
-  e->calm_until_ms = 0;
+  mark_stale(*e, now);
   return true;
+}
+
+void memory_cache::mark_stale(entry& e, core::wall_time now) noexcept {
+  const auto age = now.time_since_epoch().count() - static_cast<std::int64_t>(e.created_ms);
+  e.fresh_ms = std::min(e.fresh_ms, static_cast<std::uint64_t>(std::max<std::int64_t>(0, age)));
+  e.calm_until_ms = 0;
+}
+
+void memory_cache::bring_back_stale(std::uint16_t tag_slot, core::wall_time now, const fences& fence) {
+  for (std::uint64_t i = 0; i < shard_count_; ++i) {
+    const std::lock_guard hold(shards_[i]->mutex);
+    shards_[i]->policy.for_each([&](core::s3_fifo::node& n) {
+      auto& e = static_cast<entry&>(n);
+      const auto slots = e.tag_slots();
+      const auto moves = std::count(slots.begin(), slots.end(), tag_slot);
+      if (moves == 0) return;
+      const auto sum = e.tag_sum() + static_cast<std::uint64_t>(moves);
+      if (!fence.holds(slots, sum)) return;  // other moves have come, or it is newer than this one
+      e.tag_sum(sum);
+      mark_stale(e, now);
+    });
+  }
 }
 
 bool memory_cache::erase(std::string_view key) {

@@ -9,8 +9,10 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,8 +45,13 @@ class memory_cache {
     core::wall_time until;       // ends its life here
     core::wall_time calm_until;  // before that it is fresh, and no draw can ask for its early refresh
   };
-  // False, and not kept, when the stamp no longer holds or the value is larger than 1/16 of a shard.
-  bool insert(std::string_view key, const proto::record& what, const times& t, const fences& fence, const fences::stamp& stamp, const owner& whose = {});
+  // False, and not kept, when the stamp no longer holds or the value is too large: one must not push out a shard.
+  enum class arrival : std::uint8_t {
+    read,
+    made,  // newer than any that is being read: those stay out
+  };
+  bool insert(std::string_view key, const proto::record& what, const times& t, fences& fence, const fences::stamp& stamp, const owner& whose = {},
+              arrival how = arrival::read);
 
   // The fast way for what needs no thought: calls use(record, route) under the shard's mutex when the entry is of this generation,
   // current and calm. `route` is an index into what the configuration of that generation has.
@@ -76,6 +83,10 @@ class memory_cache {
   bool erase(std::string_view key);
   // The value is stale from `now` on, if it is not yet. False: not held.
   bool mark_stale(std::string_view key, core::wall_time now);
+  // Undoes one move of a tag's counter for the entries that have the tag and hold but for that move: they are stale instead of gone. An
+  // entry that is asked for between the two is gone.
+  void bring_back_stale(std::uint16_t tag_slot, core::wall_time now, const fences& fence);
+  bool takes(std::string_view key, const proto::record& what) const noexcept;  // it is not too large
   template <class Predicate>
   std::uint64_t erase_if(Predicate matches);
   template <class Predicate>
@@ -84,6 +95,7 @@ class memory_cache {
   void distrust();
 
   std::uint64_t bytes() const;
+  std::uint64_t largest() const noexcept { return std::min<std::uint64_t>(shard_bytes_max_ / 10, entry::bytes_max); }  // what S3-FIFO has for newcomers
   std::uint64_t entries() const noexcept { return entries_.load(std::memory_order_relaxed); }
 
  private:
@@ -111,8 +123,8 @@ class memory_cache {
     std::uint64_t fresh_ms = 0;
     std::uint64_t etag = 0;
 
-    // Null when it would take more than `largest` bytes.
-    static entry* make(std::string_view key, const proto::record& what, const tag_marks& tags, std::uint64_t largest);
+    static std::uint64_t size_of(std::string_view key, const proto::record& what, std::size_t tags) noexcept;  // as bytes() will be
+    static entry* make(std::string_view key, const proto::record& what, const tag_marks& tags);
     static void unpin(entry* e) noexcept;
     // Its first lines at once, instead of one after the other as they turn out to be needed.
     void prefetch() const noexcept {
@@ -120,6 +132,15 @@ class memory_cache {
     }
     std::string_view key() const noexcept { return {tail() + tag_bytes(tag_count), key_size}; }
     bool tags_hold(const fences& fence) const noexcept;
+    std::span<const std::uint16_t> tag_slots() const noexcept {
+      return {reinterpret_cast<const std::uint16_t*>(tail() + sizeof(std::uint64_t)), tag_count};
+    }
+    std::uint64_t tag_sum() const noexcept {  // only with tags
+      std::uint64_t sum = 0;
+      std::memcpy(&sum, tail(), sizeof sum);
+      return sum;
+    }
+    void tag_sum(std::uint64_t sum) noexcept { std::memcpy(tail(), &sum, sizeof sum); }
     // Its value; `etag_room` is for an ETag of our own making. Valid under the shard's mutex.
     proto::record record(const engine::profile& common, proto::made_etag& etag_room) const noexcept;
     bool calm(core::wall_time now) const noexcept { return packed_time(now) < calm_until_ms; }
@@ -153,6 +174,7 @@ class memory_cache {
   static profile profile_of(const proto::record& what, const owner& whose) noexcept;
   // bucket_index takes the lowest bits and the highest, the ghosts of s3_fifo likewise.
   shard& shard_of(std::uint64_t hash) noexcept { return *shards_[(hash >> 40) % shard_count_]; }
+  static void mark_stale(entry& e, core::wall_time now) noexcept;
   static void adopt(shard& s, entry& e, const owner& whose);
   void remove(shard& s, entry* e) noexcept;
   void drop(shard& s, entry* e) noexcept;  // which the policy has let go

@@ -27,6 +27,11 @@ void shared_state::forget_tag(std::string_view tag) {
   fence.move_tag(tag);
 }
 
+void shared_state::expire_tag(std::string_view tag, core::wall_time now) {
+  forget_tag(tag);
+  l1.bring_back_stale(fences::slot_of(tag), now, fence);
+}
+
 void shared_state::changed_in_store(std::string_view key) {
   fence.move(key);
   l1.erase(key);

@@ -30,6 +30,7 @@ struct shared_state {
   std::uint64_t forget(std::span<const std::string> keys);
   std::uint64_t forget_matching(std::string_view glob);
   void forget_tag(std::string_view tag);
+  void expire_tag(std::string_view tag, core::wall_time now);  // its values stay, stale: for a daemon without a store
 
   // The store has another value than L1, which is no reason to stop a load.
   void changed_in_store(std::string_view key);

@@ -68,11 +68,7 @@ void warmup::stop() {
 
 task<void> warmup::live([[maybe_unused]] std::shared_ptr<warmup> self, bool now) {
   while (!stopped_) {
-    if (now) {
-      const auto r = co_await run();
-      if (r.what == result::outcome::failed)
-        events_.event(severity::warn, "a warm-up failed", {{"warm", name()}, {"why", r.why}});
-    }
+    if (now) co_await run();
     has_run_ = true;
     now = true;
     if (parts_.when != schedule::interval || stopped_) co_return;
@@ -96,6 +92,7 @@ task<warmup::result> warmup::run() {
     const std::shared_ptr<runtime::alarm> stop = worker_.time->make_alarm();
     if (parts_.turn) worker_.tasks.spawn(keep_turn(shared_from_this(), token, stop));
     out = co_await run_in_turn();
+    if (out.what != result::outcome::done) events_.event(severity::warn, "a warm-up failed", {{"warm", name()}, {"why", out.why}});
     stop->ring();
     if (parts_.turn) co_await parts_.turn->release(token);
   }
@@ -106,11 +103,12 @@ task<warmup::result> warmup::run() {
 
 task<warmup::result> warmup::run_in_turn() {
   result out;
-  out.what = result::outcome::failed;
+  out.what = result::outcome::unfit;
   load_request asked;
   asked.deadline = worker_.time->now() + query_max;
   auto outcome = co_await parts_.query->load(std::move(asked));
   if (const auto* error = std::get_if<load_error>(&outcome)) {
+    out.what = result::outcome::query_failed;
     out.why = error->detail;
     co_return out;
   }

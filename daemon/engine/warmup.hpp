@@ -46,9 +46,14 @@ class warmup : public std::enable_shared_from_this<warmup> {
   bool holds_up_readiness() const noexcept { return parts_.before_ready && !has_run_; }
 
   struct result {
-    enum class outcome : std::uint8_t { done, busy, failed };
+    enum class outcome : std::uint8_t {
+      done,
+      busy,
+      query_failed,
+      unfit,  // the query's rows do not say what the key needs
+    };
     outcome what = outcome::done;
-    std::string why;
+    std::string why;  // of unfit for everybody, of query_failed for the log only: it may quote the origin
     std::uint64_t keys = 0;
     std::uint64_t warmed = 0;  // in the cache now
     std::uint64_t failed = 0;  // could not be loaded, or have no route

@@ -135,7 +135,9 @@ data_api::outcome data_api::answer_known(std::string_view bytes, bool over_tcp, 
   while (awaited_count_ > 0) service_->cache->prefetch_entry(awaited_[--awaited_count_]);
   const auto known = known_.find(bytes, over_tcp);
   if (known.like == nullptr) return {};
-  return answer_plain({known.key, known.fields, known.size, known.like->has_if_none_match}, out, then);
+  auto done = answer_plain({known.key, known.fields, known.size, known.like->has_if_none_match}, out, then);
+  done.tried = true;
+  return done;
 }
 
 // The fast way of a fresh hit. Everything that is not plain is left to those behind it.
@@ -165,18 +167,11 @@ data_api::outcome data_api::answer_plain(const plain_get& r, std::string& out, c
 // A plain request while Redis is asked. Nothing of it is used after `then_` was told: that may end it.
 class data_api::l2_hit final : public under_way, private engine::l2_store::record_reader {
  public:
-  l2_hit(data_api& api, service_ptr s, continuation& then, const plain_get& r)
-      : api_(api), service_(std::move(s)), then_(then), key_(r.key), head_size_(r.head_size), has_if_none_match_(r.has_if_none_match),
-        fields_(r.fields), started_(api.worker_.sockets.now().steady) {}
+  l2_hit(data_api& api, continuation& then, const plain_get& r, const engine::route& of)
+      : api_(api), service_(api.service_), then_(then), key_(r.key), head_size_(r.head_size), has_if_none_match_(r.has_if_none_match),
+        fields_(r.fields), started_(api.worker_.sockets.now().steady), route_(of), stamp_(service_->cache->stamp_of(key_)),
+        read_(service_->cache->begin_l2(key_, *this)) {}
 
-  bool begin() {
-    const auto found = api_.find_route(*service_, key_);
-    if (found.problem || found.respelled) return false;
-    route_ = found.route;
-    stamp_ = service_->cache->stamp_of(key_);
-    read_ = service_->cache->begin_l2(key_, *route_, *this);
-    return read_ != nullptr;
-  }
   bool is_about(const service_ptr& s, std::string_view key) const noexcept { return service_ == s && key_ == key; }
   std::optional<engine::cache::seen_in_store> seen{};  // when undecided
 
@@ -184,7 +179,7 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::recor
   void on_record(bool up, std::string_view bytes) override {
     const auto now = api_.worker_.sockets.now();
     auto record = bytes.empty() ? std::nullopt : proto::decode_record(bytes);
-    if (!record || !engine::cache::fresh_and_calm(*record, *route_, now.wall)) return leave(up, bytes);
+    if (!record || !engine::cache::fresh_and_calm(*record, route_, now.wall)) return leave(up, bytes);
     const bool unchanged = etag_matches(has_if_none_match_, fields_, record->etag);
     auto& out = api_.l2_answer_;
     out.clear();
@@ -201,8 +196,8 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::recor
     } else if (!apart) {
       out.append(record->body);
     }
-    if (to_l1) service_->cache->keep_in_l1(key_, *route_, *record, stamp_);
-    auto& stats = *route_->stats;
+    if (to_l1) service_->cache->keep_in_l1(key_, route_, *record, stamp_);
+    auto& stats = *route_.stats;
     const auto took = now.steady - started_;
     if (!then_.answered(head_size_, out, apart && !unchanged ? record->body : std::string_view())) return;
     stats.results[static_cast<std::size_t>(read_result::l2)].add();
@@ -222,15 +217,15 @@ class data_api::l2_hit final : public under_way, private engine::l2_store::recor
   const bool has_if_none_match_;
   const std::string_view fields_;  // in the session's buffer
   const runtime::steady_time started_;
-  const engine::route* route_ = nullptr;
-  engine::fences::stamp stamp_;
-  std::unique_ptr<engine::l2_store::pending_read> read_;
+  const engine::route& route_;
+  const engine::fences::stamp stamp_;
+  const std::unique_ptr<engine::l2_store::pending_read> read_;
 };
 
 std::unique_ptr<under_way> data_api::begin_l2(const plain_get& r, continuation& then) {
-  auto out = std::make_unique<l2_hit>(*this, service_, then, r);
-  if (!out->begin()) out.reset();
-  return out;
+  const auto found = find_route(*service_, r.key);
+  if (found.problem || found.respelled || !service_->cache->can_begin_l2(*found.route)) return nullptr;
+  return std::make_unique<l2_hit>(*this, then, r, *found.route);
 }
 
 data_api::outcome data_api::answer_now(const request& r, bool keep_alive, std::string& out, continuation& then) {
@@ -241,7 +236,7 @@ data_api::outcome data_api::answer_now(const request& r, bool keep_alive, std::s
   if (key.find('%') != std::string_view::npos) return {};  // decoded on the general path
   const auto started = worker_.time->now();
   if (service_->who->refuse(head, r.over_tcp, true)) return {};
-  if (keep_alive && head.http_1_1 && head.method == http_method::get) {
+  if (keep_alive && !r.tried && head.http_1_1 && head.method == http_method::get) {
     known_.learn(r.bytes, head, r.over_tcp);
     auto done = answer_plain({key, head.fields, head.size, head.has_if_none_match}, out, then);
     if (done.answered > 0 || done.begun) return done;
@@ -293,10 +288,14 @@ task<answer> data_api::handle_key(service_ptr s, const request& r) {
   const bool reads = method == http_method::get || method == http_method::head;
   if (!reads && method != http_method::put && method != http_method::delete_) co_return not_allowed("GET, HEAD, PUT, DELETE");
   const auto key = proto::percent_decode(r.head.target.substr(keys_path.size()));  // `found` holds views into it
-  if (!key) co_return problem(problems::bad_key, "the key holds a '%' that is not followed by two hex digits");
+  const auto started = worker_.time->now();
+  if (!key) {
+    if (reads) count(unrouted_, read_result::error, started);
+    co_return problem(problems::bad_key, "the key holds a '%' that is not followed by two hex digits");
+  }
   auto found = find_route(*s, *key);
   if (found.problem) {
-    if (reads) unrouted_.results[static_cast<std::size_t>(read_result::error)].add();
+    if (reads) count(unrouted_, read_result::error, started);
     co_return std::move(*found.problem);
   }
   if (reads) co_return co_await get_key(s, r, found);
@@ -356,9 +355,26 @@ task<answer> data_api::put_key(service_ptr s, const request& r, const found_rout
   if (!found.route->put) co_return not_allowed(found.route->load ? "GET, HEAD, DELETE" : "GET, HEAD");
   if (r.body.size() > found.route->rules.max_value) co_return problem(problems::too_large, "the value is larger than max_value");
   if (r.head.content_type.size() > 255) co_return problem(problems::bad_request, "the Content-Type is longer than 255 bytes");
+  std::string_view unheeded;
+  std::string_view encoding;
+  for (const std::string_view name : {"if-match", "if-none-match", "if-unmodified-since", "content-range"})
+    proto::for_each_field(r.head.fields, name, [&](std::string_view) { unheeded = name; });
+  if (!unheeded.empty()) co_return problem(problems::bad_request, "PUT stores the value whatever is there: " + std::string(unheeded) + " is not understood here");
+  proto::for_each_field(r.head.fields, "content-encoding", [&](std::string_view value) { encoding = value; });
+  if (encoding.size() > 255) co_return problem(problems::bad_request, "the Content-Encoding is longer than 255 bytes");
+  engine::loaded given;
+  given.body = r.body;
+  given.content_type = r.head.content_type;
+  given.content_encoding = encoding;
+  using put_outcome = engine::cache::put_outcome;
   auto to = read_request_for(found, r.head);
-  const bool done = co_await s->cache->put(std::move(to), std::string(r.head.content_type), r.body);
-  co_return done ? no_content() : store_is_down();
+  const auto done = co_await s->cache->put(std::move(to), std::move(given));
+  switch (done) {
+    case put_outcome::done: break;
+    case put_outcome::unconfirmed: co_return store_is_down();
+    case put_outcome::too_large: co_return problem(problems::too_large, "the value is larger than l1, the only tier there is, takes: with its key, " + std::to_string(s->cache->largest_in_l1()) + " bytes");
+  }
+  co_return no_content();
 }
 
 task<answer> data_api::delete_key(service_ptr s, const found_route& found) {

@@ -86,7 +86,11 @@ task<answer> data_api::write_record(service_ptr s, const request& r) {
   std::string allowed;
   if (records.put) allowed = "PUT";
   if (records.remove) allowed.append(allowed.empty() ? "DELETE" : ", DELETE");
-  if (allowed.empty()) co_return problem(problems::method_not_allowed, "the route has no 'write': its records cannot be written");
+  if (allowed.empty()) {
+    auto a = problem(problems::method_not_allowed, "the route has no 'write': its records cannot be written");
+    a.add("Allow", "");
+    co_return a;
+  }
   auto* by = method == proto::http_method::put ? records.put.get() : method == proto::http_method::delete_ ? records.remove.get() : nullptr;
   if (by == nullptr) co_return not_allowed(allowed);
   engine::write_request what;
@@ -102,7 +106,11 @@ task<answer> data_api::write_record(service_ptr s, const request& r) {
   const auto how = records.through && method == proto::http_method::put ? strategy::through : strategy::invalidate;
   const auto done = co_await s->cache->write(std::move(to), *by, std::move(what), how);
   if (done.store_down) co_return store_is_down();
-  if (done.error) co_return error_answer(*done.error);
+  if (done.error) {
+    const bool body_refused = method == proto::http_method::put && done.error->what == engine::load_error::kind::bad_key && done.error->got == engine::load_error::progress::refused;
+    if (body_refused) co_return problem(problems::bad_request, "the origin cannot take a value of this write: wrong type or out of range");
+    co_return error_answer(*done.error);
+  }
   if (done.unconfirmed) {
     auto a = problem(problems::store_down, "the origin was written, but Redis did not confirm that the old value is gone; write again, or DELETE the key");
     a.add("Retry-After", "1");
@@ -136,6 +144,8 @@ task<answer> data_api::write_behind(service_ptr s, const found_route& found, con
     co_return a;
   }
   if (s->appended) s->appended();
+  // What was loaded before answers nobody from here on. Whoever applies the write invalidates again, so this need not be confirmed.
+  co_await s->cache->invalidate_record(std::move(w.key), !found.route->forward_headers.empty());
   auto a = json("{\"id\":\"" + done.id + "\"}");
   a.status = 202;
   co_return a;

@@ -125,8 +125,10 @@ void server::accept_from(const listener& from) {
     auto* s = fresh.get();
     sessions_.emplace(s, std::move(fresh));
     if (!s->start()) {
+      stats_.refused.add();
       s->close();
-      continue;
+      if (!paused_) worker_.tasks.spawn(pause_accepting());
+      return;
     }
     if (!over) continue;
     stats_.refused.add();

@@ -1,5 +1,7 @@
 #include "daemon/http/session.hpp"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -121,16 +123,19 @@ bool session::take_head() {
   if (close_after_write_) return false;
   const std::string_view bytes(buffer_.get() + begin_, end_ - begin_);
   if (bytes.empty()) {
-    set_due(idle_deadline);
+    if (draining_ || server_.draining()) close_after_write_ = true;
+    else set_due(idle_deadline);
     return false;
   }
   auto& r = request_;
+  r.tried = false;
   const bool first_bytes = scanned_ == 0;
   if (first_bytes && !undecided_ && !draining_ && !server_.draining()) {
     auto got = server_.handler().answer_known(bytes, r.over_tcp, server_.unsent(), *this);
     begin_ += got.answered;
     if (got.begun) wait_for(std::move(got.begun));
     if (got.answered > 0 || under_way_) return !under_way_;
+    r.tried = got.tried;
   }
   const auto result = proto::parse_request_head(bytes, r.head, scanned_);
   if (result.state == proto::head_state::incomplete) {
@@ -315,8 +320,19 @@ void session::send(std::string_view head, std::string_view body) {
   if (sent == head.size() + body.size()) return;
   if (sent < head.size()) pending_.append(head.substr(sent));
   pending_.append(body.substr(sent > head.size() ? sent - head.size() : 0));
-  set_due(write_deadline);
+  wait_for_reader();
   watch(watching_ | EPOLLOUT);
+}
+
+// Bytes in the kernel's send buffer, and on their way.
+std::size_t session::unread() const noexcept {
+  int bytes = 0;
+  return ::ioctl(fd_, SIOCOUTQ, &bytes) == 0 ? static_cast<std::size_t>(bytes) : 0;
+}
+
+void session::wait_for_reader() {
+  unread_ = unread();
+  set_due(write_deadline);
 }
 
 void session::flush_pending() {
@@ -326,7 +342,7 @@ void session::flush_pending() {
     return close();
   }
   pending_.erase(0, static_cast<std::size_t>(n));
-  if (n > 0) set_due(write_deadline);
+  if (n > 0) wait_for_reader();
   if (!pending_.empty()) return;
   std::string().swap(pending_);
   std::uint32_t events = watching_ & ~std::uint32_t(EPOLLOUT);
@@ -340,7 +356,7 @@ void session::flush_pending() {
 // The client may still be sending what will not be read; closing now would reset the connection and lose the answer.
 void session::linger() {
   state_ = state::lingering;
-  if (!pending_.empty()) return;
+  if (!pending_.empty()) return wait_for_reader();
   ::shutdown(fd_, SHUT_WR);
   set_due(linger_deadline);
   begin_ = end_ = 0;
@@ -361,11 +377,15 @@ void session::close() {
 }
 
 void session::on_deadline() {
+  // The kernel lets more in only when a good part of its buffer is free: a slow peer may have read nevertheless.
+  if (!pending_.empty() && unread() < unread_) return wait_for_reader();
   switch (state_) {
     case state::reading_head:
       if (pending_.empty() && end_ > begin_) return fail(problems::timeout, "the request's header did not arrive within 10 s");
       return close();
-    case state::reading_body: return fail(problems::timeout, "the request's body did not arrive within 10 s");
+    case state::reading_body:
+      if (pending_.empty()) return fail(problems::timeout, "the request's body did not arrive within 10 s");
+      return close();
     case state::handling:
     case state::lingering: return close();
     case state::dead: return;

@@ -26,6 +26,7 @@ struct request {
   std::string_view bytes;    // the buffer from the head on; not once the body is being read
   std::string body;
   bool over_tcp = true;
+  bool tried = false;        // by answer_known()
   std::unique_ptr<under_way> attempt;  // at answering without a coroutine, which remained undecided; the handler's own
 };
 
@@ -51,6 +52,7 @@ class request_handler {
   struct outcome {
     std::size_t answered = 0;          // the size of the request's head; the complete answer has been appended
     std::unique_ptr<under_way> begun;  // `then` hears of it later; until then the bytes stay where they are
+    bool tried = false;                // everything that needs no coroutine
   };
   // When `bytes` begin with a request that differs from earlier ones in its key alone.
   virtual outcome answer_known([[maybe_unused]] std::string_view bytes, [[maybe_unused]] bool over_tcp, [[maybe_unused]] std::string& out,
@@ -112,6 +114,8 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   void linger();
   void watch(std::uint32_t events);
   void compact();
+  void wait_for_reader();
+  std::size_t unread() const noexcept;
   void set_due(std::chrono::seconds from_now);
   void set_due_of_state();
   bool want_keep_alive() const;
@@ -137,6 +141,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   std::uint64_t body_max_ = 0;
   std::unique_ptr<proto::chunked_decoder> chunks_;
   std::string pending_;             // written later: the peer does not read
+  std::size_t unread_ = 0;          // by the peer, when the deadline for reading on was set
 };
 
 }  // namespace asidecar::http

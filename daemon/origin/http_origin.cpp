@@ -160,11 +160,11 @@ load_outcome http_loader::translate(http_response r, bool conditional) const {
       if (conditional)
         out.what = loaded::outcome::not_modified;
       else
-        return load_error::failed("HTTP 304 to a request without conditions");
+        return load_error::refused("HTTP 304 to a request without conditions");
       break;
     default:
-      // A 4xx is about this request, and the upstream is well; but for 429, which asks to be left alone.
-      if (r.status / 100 == 4 && r.status != 429) return load_error::refused("HTTP " + std::to_string(r.status));
+      // It is about this request, and the upstream is well; but for 429, which asks to be left alone.
+      if (r.status / 100 != 5 && r.status != 429) return load_error::refused("HTTP " + std::to_string(r.status));
       return load_error::failed("HTTP " + std::to_string(r.status));
   }
   if (terms_.obeys) obey(r, terms_.forwarded, worker_.time->wall_now(), out);

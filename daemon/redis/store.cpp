@@ -67,8 +67,8 @@ class store final : public l2_store {
     co_return got;
   }
 
+  bool reads_in_place() const noexcept override { return !raw_ && connection_->takes_calls(); }
   std::unique_ptr<pending_read> read_in_place(std::string_view key, record_reader& to) override {
-    if (raw_ || !connection_->takes_calls()) return nullptr;
     auto get = std::make_unique<get_in_place>(to);
     connection_->send_words(*get, "GET", name_of(key));
     return get;
@@ -250,21 +250,20 @@ class store final : public l2_store {
     read_outcome out{true, nullptr};
     // Another type at that name (WRONGTYPE) is a foreign value: a miss.
     if (got.type != proto::resp_value::kind::bulk) return out;
-    out.found = raw_ ? from_raw(got.text, what.content_type, ttl) : engine::value::decode(std::move(got.text));
+    out.found = raw_ ? from_raw(got.text, what, ttl) : engine::value::decode(std::move(got.text));
     return out;
   }
 
-  // A raw body knows only what is left of its life; an absent TTL means that its writer set none.
-  value_ptr from_raw(std::string_view body, std::string_view content_type, const reply& ttl) const {
-    constexpr std::int64_t forever_ms = std::int64_t(365) * 24 * 3600 * 1000;
+  // A raw body knows only what is left of its life. Without a TTL it lives on, and what is read of it is fresh for a while.
+  value_ptr from_raw(std::string_view body, const item& what, const reply& ttl) const {
     if (!ttl || ttl->integer == -2) return nullptr;
     proto::record r;
-    const auto etag = proto::make_etag(content_type, body);
+    const auto etag = proto::make_etag(what.content_type, body);
     r.body = body;
     r.etag = etag;
-    r.content_type = content_type;
+    r.content_type = what.content_type;
     r.created_ms = worker_.time->wall_now().time_since_epoch().count();
-    r.fresh_ms = ttl->integer < 0 ? forever_ms : ttl->integer;
+    r.fresh_ms = ttl->integer < 0 ? what.fresh_for.count() : ttl->integer;
     return engine::value::encode(r);
   }
 

@@ -36,6 +36,7 @@ def daemon(start_daemon, store, upstream):
     ({"Cache-Control": "max-age=20, s-maxage=200"}, 198, 200),
     ({"Cache-Control": "s-maxage=200, max-age=20, public"}, 198, 200),
     ({"Cache-Control": "max-age=100", "Age": "40"}, 58, 60),
+    ({"Cache-Control": "max-age=20, max-age=200"}, 18, 20),
     ({"Cache-Control": "MAX-AGE=20"}, 18, 20),
     ({"Cache-Control": "max-age=\"20\""}, 18, 20),
     ({"Date": "Sun, 06 Nov 1994 08:49:37 GMT", "Expires": "Sun, 06 Nov 1994 08:50:07 GMT"}, 27, 30),
@@ -55,6 +56,7 @@ def test_what_must_not_be_stored_is_not(daemon, upstream, value):
     for _ in range(2):
         answer = daemon.get("product:1")
         assert answer.status == 200 and not answer.cache.hit and not answer.cache.stored
+        assert answer.max_age == 0, "the client must not keep it either"
     assert upstream.count("/products/1") == 2
 
 

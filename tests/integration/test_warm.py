@@ -78,13 +78,16 @@ def test_one_instance_at_a_time(start_daemon, store, postgres):
     assert warm(two).status == 200, "the lease was given back"
 
 
-@pytest.mark.parametrize("query, key, what", [("SELECT id AS n FROM users", "user:{id}", "no column 'id'"), ("SELECT * FROM no_such_table_hush", "user:{id}", "the log says why"),
-                                              ("SELECT pg_sleep(0) AS id, 1/0", "user:{id}", "the log says why")])
-def test_a_query_that_does_not_fit_is_told_and_stops_nothing(start_daemon, store, postgres, query, key, what):
-    daemon = start_daemon(store=store, **config(postgres, query, key))
-    eventually(lambda: "a warm-up failed" in daemon.log())
+@pytest.mark.parametrize("query, status, what", [("SELECT id AS n FROM users", 400, "no column 'id'"), ("SELECT * FROM no_such_table_hush", 502, "the log says why"),
+                                                 ("SELECT pg_sleep(0) AS id, 1/0", 502, "the log says why")])
+@pytest.mark.parametrize("when", ["startup", "manual"])
+def test_a_query_that_fails_is_told_and_stops_nothing(start_daemon, store, postgres, query, status, what, when):
+    daemon = start_daemon(store=store, **config(postgres, query, "user:{id}", when=when))
+    if when == "startup":
+        eventually(lambda: "a warm-up failed" in daemon.log())
     answer = warm(daemon)
-    assert answer.status == 400 and what in answer.json()["detail"] and "hush" not in answer.body.decode()
+    assert "a warm-up failed" in daemon.log()
+    assert answer.status == status and what in answer.json()["detail"] and "hush" not in answer.body.decode()
     assert daemon.get("user:1").status == 200
 
 

@@ -48,6 +48,20 @@ def test_a_write_is_acknowledged_and_soon_applied(start_daemon, redis, prefix, p
     assert metric(daemon, "asidecar_write_behind_applied_total") == 2
 
 
+def test_what_was_loaded_before_an_acknowledged_write_answers_nobody_after_it(start_daemon, redis, prefix, postgres, table):
+    postgres.run(f"INSERT INTO {table} VALUES ('a', 1)")
+    daemon = start_daemon(**config(redis, prefix, postgres, table), l1={"size": "1MiB"})
+    eventually(lambda: daemon.get("item:a").cache.detail == "L1")
+    postgres.run(f"BEGIN; LOCK TABLE {table}_log")  # so that it is not applied
+    try:
+        assert put(daemon, "item:a", 2).status == 202
+        answer = daemon.get("item:a")
+        assert answer.cache.fwd == "uri-miss" and answer.json()["n"] == 1, "loaded anew, though not written yet"
+    finally:
+        postgres.run("COMMIT")
+    eventually(lambda: daemon.get("item:a").json()["n"] == 2)
+
+
 def test_the_cached_value_is_replaced_when_the_write_is_applied(start_daemon, redis, prefix, postgres, table):
     postgres.run(f"INSERT INTO {table} VALUES ('a', 1)")
     parts = {**config(redis, prefix, postgres, table), "l1": {"size": "1MiB"}}

@@ -48,12 +48,12 @@ TEST_CASE("L1 keeps to its bytes, keeps what is used, and respects fences") {
   fence.move_all();
   l1.insert("late", make_value("old")->content(), {t0 + 10s, t0 + 9s}, fence, before_all);
   CHECK(find("late", t0) == nullptr);
-  l1.insert("large", make_value(std::string(70'000, 'x'))->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("large"));
+  l1.insert("large", make_value(std::string(110'000, 'x'))->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("large"));
   CHECK(find("large", t0) == nullptr);
   l1.insert("small", make_value("1")->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
   l1.insert("small", make_value("2")->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
   CHECK(find("small", t0)->body() == "2");
-  l1.insert("small", make_value(std::string(70'000, 'x'))->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
+  l1.insert("small", make_value(std::string(110'000, 'x'))->content(), {t0 + 10s, t0 + 9s}, fence, fence.take("small"));
   CHECK(find("small", t0) == nullptr);
   CHECK(l1.erase_if([](std::string_view) { return true; }) > 0);
   CHECK(l1.bytes() == 0);
@@ -243,4 +243,43 @@ TEST_CASE("what is marked stale is not for the fast way, whose clock ever the ma
   CHECK(cache::fresh_and_calm(what, r, t0 + 1s));
   what.expired_at_ms = what.created_ms + 30'000;  // of a clock that is ahead
   CHECK_FALSE(cache::fresh_and_calm(what, r, t0 + 1s));
+}
+
+TEST_CASE("expiring a tag without a store leaves its values stale, and brings nothing back that is gone") {
+  shared_state shared(1024 * 1024);
+  const std::vector<std::string> people{"people"}, both{"people", "things"};
+  const auto insert = [&](const char* key, const std::vector<std::string>& tags) {
+    return shared.l1.insert(key, make_value(key)->content(), {t0 + 60s, t0 + 9s}, shared.fence, shared.fence.take(key, tags));
+  };
+  const auto left = [&](const char* key) {
+    const auto found = shared.l1.find(key, t0 + 1s, shared.fence);
+    return found.value ? std::optional(found.value->life().freshness_left(t0 + 1s)) : std::nullopt;
+  };
+  insert("a", people);
+  insert("b", both);
+  insert("other", {});
+  shared.forget_tag("things");  // b is gone, though still held
+  shared.expire_tag("people", t0 + 1s);
+  CHECK(left("a") == 0ms);
+  CHECK(left("b") == std::nullopt);
+  CHECK(left("other") == 9s);
+  shared.expire_tag("people", t0 + 1s);
+  CHECK(left("a") == 0ms);
+  shared.forget_tag("people");
+  CHECK(left("a") == std::nullopt);
+  // One that came after the move is not touched, and a later move removes it.
+  shared.forget_tag("people");
+  insert("new", people);
+  shared.l1.bring_back_stale(fences::slot_of("people"), t0 + 1s, shared.fence);
+  shared.forget_tag("people");
+  CHECK(left("new") == std::nullopt);
+}
+
+TEST_CASE("what was read before a newer value was made does not replace it") {
+  shared_state shared(1024 * 1024);
+  const auto before = shared.fence.take("k");
+  const memory_cache::times times{t0 + 10s, t0 + 9s};
+  CHECK(shared.l1.insert("k", make_value("new")->content(), times, shared.fence, shared.fence.take("k"), {}, memory_cache::arrival::made));
+  CHECK_FALSE(shared.l1.insert("k", make_value("old")->content(), times, shared.fence, before));
+  CHECK(shared.l1.find("k", t0, shared.fence).value->body() == "new");
 }

@@ -80,10 +80,12 @@ TEST_CASE("a compressed record is inflated, within bounds, and a damaged one is 
     REQUIRE_FALSE(decode_record(bad));
   }
   // What shrinks beyond all measure is kept as it is, and what claims to is refused.
-  const std::string zeros(1'000'000, '0');
+  const std::string zeros(2'000'000, '0');
   r.body = zeros;
   const auto kept = encode_record(r, 1000);
   CHECK(kept.size() > zeros.size());
+  r.body = std::string_view(zeros).substr(0, any_ratio_below);
+  CHECK(encode_record(r, 1000).size() < 500);
   auto bomb = *stored;
   bomb.body_size = 1000 * static_cast<std::uint32_t>(stored->body.size());
   CHECK_FALSE(append_inflated(plain, bomb, std::uint64_t(1) << 30));
