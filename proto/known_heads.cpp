@@ -77,7 +77,8 @@ known_heads::match known_heads::find(std::string_view bytes, bool context) const
     const auto& k = heads_[i];
     if (k.context != context || left < k.tail.size() || !same(to, k.tail.data(), k.tail.size())) continue;
     const auto size = static_cast<std::size_t>(to - bytes.data()) + k.tail.size();
-    const auto fields = bytes.substr(size - 2 - k.head.fields.size(), k.head.fields.size());  // behind them stands an empty line
+    const auto field_bytes = k.head.fields.size();
+    const std::string_view fields(bytes.data() + size - 2 - field_bytes, field_bytes);  // behind them stands an empty line
     return {&k.head, fields, std::string_view(from, static_cast<std::size_t>(to - from)), size};
   }
   return {};

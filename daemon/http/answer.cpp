@@ -131,10 +131,9 @@ bool append_hit_head(std::string& out, std::string_view date, const proto::recor
 }
 
 std::string_view date_line::at(core::wall_time now) {
-  const auto second = std::chrono::floor<std::chrono::seconds>(now);
-  if (second != made_for_) {
-    made_for_ = second;
-    line_ = "Date: " + proto::format_http_date(second) + "\r\n";
+  if (now - second_ >= std::chrono::seconds(1) || now < second_) {
+    second_ = std::chrono::floor<std::chrono::seconds>(now);
+    line_ = "Date: " + proto::format_http_date(std::chrono::floor<std::chrono::seconds>(now)) + "\r\n";
   }
   return line_;
 }

@@ -42,7 +42,7 @@ class date_line {
   std::string_view at(core::wall_time now);
 
  private:
-  std::chrono::sys_seconds made_for_{};
+  core::wall_time second_{};  // the line's; no division in between
   std::string line_;
 };
 
