@@ -41,6 +41,9 @@ class lookup {
     bool failed_lately = false;  // a load of this key failed a moment ago: a stale value may answer instead of another
   };
 
+  // Keeps references to the first two.
+  lookup(const proto::request_directives&&, const policy&, tiers) = delete;
+  lookup(const proto::request_directives&, const policy&&, tiers) = delete;
   lookup(const proto::request_directives& directives, const policy& rules, tiers available) noexcept
       : directives_(directives), policy_(rules), tiers_(available) {}
 

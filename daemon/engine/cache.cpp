@@ -58,7 +58,8 @@ std::optional<read_answer> cache::peek(std::string_view key, const route& r, con
   const auto now = worker_.time->wall_now();
   auto found = shared_.l1.find(key, now, shared_.fence, owner_of(r));
   if (!found.value) return std::nullopt;
-  core::lookup way({}, r.rules, tiers_of(r, key));
+  const proto::request_directives none;
+  core::lookup way(none, r.rules, tiers_of(r, key));
   switch (way.on_l1(found.value->life(), standing_of(found), now, worker_.random->unit())) {
     case action::serve: break;
     case action::serve_and_refresh: {
