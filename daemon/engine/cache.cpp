@@ -260,10 +260,10 @@ task<cache::explanation> cache::explain(read_request request) {
   co_return out;
 }
 
-task<cache::put_outcome> cache::put(read_request to, loaded given) {
+task<cache::put_outcome> cache::put(read_request to, std::unique_ptr<loaded> given) {
   const route& r = *to.to;
   to.tags = tags_of(to);
-  if (given.content_type.empty()) given.content_type = r.content_type;
+  if (given->content_type.empty()) given->content_type = r.content_type;
   tag_stamp tags;
   if (store_ && !to.tags.empty()) {
     auto versions = co_await store_->tag_versions(item_of(to));
@@ -271,7 +271,7 @@ task<cache::put_outcome> cache::put(read_request to, loaded given) {
     tags = {proto::hash_tags(to.tags), std::move(*versions)};
   }
   const auto now = worker_.time->wall_now();
-  const auto made = compose(given, r.rules, nullptr, now, core::microseconds(0), worker_.random->unit(), tags);
+  const auto made = compose(*given, r.rules, nullptr, now, core::microseconds(0), worker_.random->unit(), tags);
   const std::vector<std::string> keys{to.key};
   shared_.forget(keys);
   const auto stamp = shared_.fence.take(to.key, to.tags);

@@ -190,7 +190,7 @@ class cache : public std::enable_shared_from_this<cache> {
     unconfirmed,  // by the store
     too_large,    // for L1, the only tier there is
   };
-  task<put_outcome> put(read_request to, loaded given);
+  task<put_outcome> put(read_request to, std::unique_ptr<loaded> given);
   task<count> invalidate(std::vector<std::string> keys, mode how);
   task<count> invalidate_matching(std::string glob, mode how);
   task<count> invalidate_tags(std::vector<std::string> tags, mode how);

@@ -351,30 +351,51 @@ void data_api::count(engine::route_stats& stats, read_result result, runtime::st
   stats.latency.observe(worker_.time->now() - started);
 }
 
-task<answer> data_api::put_key(service_ptr s, const request& r, const found_route& found) {
-  if (!found.route->put) co_return not_allowed(found.route->load ? "GET, HEAD, DELETE" : "GET, HEAD");
-  if (r.body.size() > found.route->rules.max_value) co_return problem(problems::too_large, "the value is larger than max_value");
-  if (r.head.content_type.size() > 255) co_return problem(problems::bad_request, "the Content-Type is longer than 255 bytes");
+namespace {
+
+// What is wrong with a PUT; null: nothing.
+std::unique_ptr<answer> refused_put(const engine::route& r, const request& asked) {
+  const auto refuse = [](answer a) { return std::make_unique<answer>(std::move(a)); };
+  if (!r.put) return refuse(not_allowed(r.load ? "GET, HEAD, DELETE" : "GET, HEAD"));
+  if (asked.body.size() > r.rules.max_value) return refuse(problem(problems::too_large, "the value is larger than max_value"));
+  if (asked.head.content_type.size() > 255) return refuse(problem(problems::bad_request, "the Content-Type is longer than 255 bytes"));
   std::string_view unheeded;
-  std::string_view encoding;
   for (const std::string_view name : {"if-match", "if-none-match", "if-unmodified-since", "content-range"})
-    proto::for_each_field(r.head.fields, name, [&](std::string_view) { unheeded = name; });
-  if (!unheeded.empty()) co_return problem(problems::bad_request, "PUT stores the value whatever is there: " + std::string(unheeded) + " is not understood here");
-  proto::for_each_field(r.head.fields, "content-encoding", [&](std::string_view value) { encoding = value; });
-  if (encoding.size() > 255) co_return problem(problems::bad_request, "the Content-Encoding is longer than 255 bytes");
-  engine::loaded given;
-  given.body = r.body;
-  given.content_type = r.head.content_type;
-  given.content_encoding = encoding;
-  using put_outcome = engine::cache::put_outcome;
-  auto to = read_request_for(found, r.head);
-  const auto done = co_await s->cache->put(std::move(to), std::move(given));
+    proto::for_each_field(asked.head.fields, name, [&](std::string_view) { unheeded = name; });
+  if (!unheeded.empty()) return refuse(problem(problems::bad_request, "PUT stores the value whatever is there: " + std::string(unheeded) + " is not understood here"));
+  bool long_encoding = false;
+  proto::for_each_field(asked.head.fields, "content-encoding", [&](std::string_view value) { long_encoding = value.size() > 255; });
+  if (long_encoding) return refuse(problem(problems::bad_request, "the Content-Encoding is longer than 255 bytes"));
+  return nullptr;
+}
+
+std::unique_ptr<engine::loaded> given_by(const request& asked) {
+  auto given = std::make_unique<engine::loaded>();
+  given->body = asked.body;
+  given->content_type = asked.head.content_type;
+  proto::for_each_field(asked.head.fields, "content-encoding", [&](std::string_view value) { given->content_encoding = value; });
+  return given;
+}
+
+answer answer_to_put(engine::cache::put_outcome done, std::uint64_t largest_in_l1) {
   switch (done) {
-    case put_outcome::done: break;
-    case put_outcome::unconfirmed: co_return store_is_down();
-    case put_outcome::too_large: co_return problem(problems::too_large, "the value is larger than l1, the only tier there is, takes: with its key, " + std::to_string(s->cache->largest_in_l1()) + " bytes");
+    case engine::cache::put_outcome::done: break;
+    case engine::cache::put_outcome::unconfirmed: return store_is_down();
+    case engine::cache::put_outcome::too_large:
+      return problem(problems::too_large, "the value is larger than l1, the only tier there is, takes: with its key, " + std::to_string(largest_in_l1) + " bytes");
   }
-  co_return no_content();
+  return no_content();
+}
+
+}  // namespace
+
+// Its frame, and cache::put()'s, stay below a KiB: malloc carves larger ones out of what entries of L1 could have, and holes stay between them.
+task<answer> data_api::put_key(service_ptr s, const request& r, const found_route& found) {
+  if (auto refused = refused_put(*found.route, r)) co_return std::move(*refused);
+  auto to = read_request_for(found, r.head);
+  auto given = given_by(r);
+  const auto done = co_await s->cache->put(std::move(to), std::move(given));
+  co_return answer_to_put(done, s->cache->largest_in_l1());
 }
 
 task<answer> data_api::delete_key(service_ptr s, const found_route& found) {

@@ -343,9 +343,9 @@ class simulation {
     const auto key = key_of(number);
     const int version = ++truth_.version[key];
     const auto disturbed = truth_.disturb(key, n.me.daemon);
-    engine::loaded given;
-    given.body = std::to_string(version);
-    given.content_type = "text/plain";
+    auto given = std::make_unique<engine::loaded>();
+    given->body = std::to_string(version);
+    given->content_type = "text/plain";
     const bool done = co_await n.cache->put(request_for(n, key), std::move(given)) == engine::cache::put_outcome::done;
     *ended = true;
     if (!n.me.alive) co_return;
