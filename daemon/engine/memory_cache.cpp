@@ -36,49 +36,35 @@ void require_untagged_addresses() {
 constexpr std::size_t index_bytes = 12, malloc_bytes = 16, ghost_bytes = 12;  // for one entry, on average
 const std::size_t memory_cache::entry::overhead = sizeof(entry) + index_bytes + malloc_bytes + ghost_bytes;
 
-namespace {
-
-// The texts of a value that its entry does not know otherwise.
-std::array<std::string_view, 3> own_texts(const proto::record& what) noexcept {
-  return {proto::parse_made_etag(what.etag) ? std::string_view() : what.etag, what.origin_etag, what.last_modified};
-}
-
-std::size_t size_of_texts(const std::array<std::string_view, 3>& texts) noexcept {
-  std::size_t bytes = 0;
-  for (const auto& text : texts) bytes += text.size();
-  return bytes == 0 ? 0 : sizeof(std::uint16_t) * texts.size() + bytes;
-}
-
-}  // namespace
-
-std::uint64_t memory_cache::entry::size_of(std::string_view key, const proto::record& what, std::size_t tags) noexcept {
-  return overhead + tag_bytes(tags) + key.size() + size_of_texts(own_texts(what)) + what.body.size();
+memory_cache::entry::layout memory_cache::entry::plan(std::string_view key, const proto::record& what, std::size_t tags) noexcept {
+  layout out;
+  out.made_etag = proto::parse_made_etag(what.etag);
+  out.texts = {out.made_etag ? std::string_view() : what.etag, what.origin_etag, what.last_modified};
+  std::size_t text_bytes = 0;
+  for (const auto& text : out.texts) text_bytes += text.size();
+  out.has_texts = text_bytes > 0;
+  out.tail = tag_bytes(tags) + key.size() + (out.has_texts ? sizeof(std::uint16_t) * out.texts.size() + text_bytes : 0) + what.body.size();
+  return out;
 }
 
 bool memory_cache::takes(std::string_view key, const proto::record& what) const noexcept {
-  return entry::size_of(key, what, tag_marks::most) <= largest();
+  return entry::plan(key, what, tag_marks::most).size() <= largest();
 }
 
-memory_cache::entry* memory_cache::entry::make(std::string_view key, const proto::record& content, const tag_marks& marks) {
+memory_cache::entry* memory_cache::entry::make(std::string_view key, const proto::record& content, const layout& planned, const tag_marks& marks) {
   static_assert(sizeof(entry) == 64);
   const auto life = life_of(content);
-  const auto made = proto::parse_made_etag(content.etag);
-  const auto texts = own_texts(content);
-  const bool has_texts = size_of_texts(texts) > 0;
-  const auto size = size_of(key, content, marks.size);
-  const auto tail = static_cast<std::size_t>(size - overhead);
-
-  auto* const e = new (::operator new(sizeof(entry) + tail)) entry;
-  e->bytes(static_cast<std::uint32_t>(size));
+  auto* const e = new (::operator new(sizeof(entry) + planned.tail)) entry;
+  e->bytes(static_cast<std::uint32_t>(planned.size()));
   e->key_size = static_cast<std::uint16_t>(key.size());
   e->tag_count = marks.size;
   e->negative = content.negative;
-  e->has_etag = made.has_value();
-  e->has_texts = has_texts;
+  e->has_etag = planned.made_etag.has_value();
+  e->has_texts = planned.has_texts;
   e->created_ms = packed_time(life.created);
   e->load_time = pack_load_time(content.load_time_us);
   e->fresh_ms = static_cast<std::uint64_t>(life.fresh_for.count());
-  e->etag = made.value_or(0);
+  e->etag = planned.made_etag.value_or(0);
 
   char* at = e->tail();
   const auto append = [&at](const void* from, std::size_t bytes) {
@@ -90,13 +76,13 @@ memory_cache::entry* memory_cache::entry::make(std::string_view key, const proto
     append(marks.slots.data(), sizeof(std::uint16_t) * marks.size);
   }
   append(key.data(), key.size());
-  if (has_texts) {
-    for (const auto& text : texts) {
+  if (planned.has_texts) {
+    for (const auto& text : planned.texts) {
       const auto length = static_cast<std::uint16_t>(text.size());
       append(&length, sizeof length);
     }
   }
-  for (const auto& text : texts) append(text.data(), text.size());
+  for (const auto& text : planned.texts) append(text.data(), text.size());
   append(content.body.data(), content.body.size());
   return e;
 }
@@ -227,7 +213,8 @@ bool memory_cache::insert(std::string_view key, const proto::record& what, const
   if (how == arrival::made) fence.move(key);
   entry* const old = s.find(hash, key);
   const auto number = s.shared.acquire(profile_of(what, whose));
-  entry* const e = number == profiles::none || !takes(key, what) ? nullptr : entry::make(key, what, stamp.tags);
+  const auto planned = entry::plan(key, what, stamp.tags.size);
+  entry* const e = number == profiles::none || planned.size() > largest() ? nullptr : entry::make(key, what, planned, stamp.tags);
   if (e == nullptr) {
     if (number != profiles::none) s.shared.release(number);
     if (old != nullptr) remove(s, old);

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -123,8 +124,15 @@ class memory_cache {
     std::uint64_t fresh_ms = 0;
     std::uint64_t etag = 0;
 
-    static std::uint64_t size_of(std::string_view key, const proto::record& what, std::size_t tags) noexcept;  // as bytes() will be
-    static entry* make(std::string_view key, const proto::record& what, const tag_marks& tags);
+    struct layout {
+      std::optional<std::uint64_t> made_etag;
+      std::array<std::string_view, 3> texts{};  // of the value's what is not known otherwise
+      bool has_texts = false;
+      std::size_t tail = 0;                     // bytes
+      std::uint64_t size() const noexcept { return overhead + tail; }
+    };
+    static layout plan(std::string_view key, const proto::record& what, std::size_t tags) noexcept;
+    static entry* make(std::string_view key, const proto::record& what, const layout& planned, const tag_marks& tags);
     static void unpin(entry* e) noexcept;
     // Its first lines at once, instead of one after the other as they turn out to be needed.
     void prefetch() const noexcept {

@@ -130,6 +130,24 @@ bool append_hit_head(std::string& out, std::string_view date, const proto::recor
   return true;
 }
 
+bool etag_matches(bool asked, std::string_view fields, std::string_view etag) {
+  if (!asked || etag.empty()) return false;
+  bool matched = false;
+  proto::for_each_field(fields, "if-none-match", [&](std::string_view list) {
+    while (!list.empty() && !matched) {
+      // An entity-tag is quoted, and a comma may stand inside its quotes.
+      const auto open = list.find('"');
+      const auto close = open == std::string_view::npos ? open : list.find('"', open + 1);
+      if (proto::trim(list.substr(0, std::min(open, list.size()))).starts_with('*')) matched = true;
+      if (close == std::string_view::npos) break;
+      matched = matched || list.substr(open, close - open + 1) == etag;
+      list.remove_prefix(close + 1);
+      if (const auto comma = list.find(','); comma != std::string_view::npos) list.remove_prefix(comma + 1);
+    }
+  });
+  return matched;
+}
+
 std::string_view date_line::at(core::wall_time now) {
   if (now - second_ >= std::chrono::seconds(1) || now < second_) {
     second_ = std::chrono::floor<std::chrono::seconds>(now);

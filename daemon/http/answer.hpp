@@ -36,6 +36,9 @@ void append_head(std::string& out, const answer& a, std::string_view date, bool 
 bool append_hit_head(std::string& out, std::string_view date, const proto::record& value, core::wall_time now, bool unchanged, std::string_view detail);
 constexpr bool has_body(std::uint16_t status) noexcept { return status != 204 && status != 304; }
 
+// Whether an If-None-Match among the field lines holds `etag` or a star. `asked`: there is one.
+bool etag_matches(bool asked, std::string_view fields, std::string_view etag);
+
 // "Date: …\r\n", made once a second. One object per thread.
 class date_line {
  public:

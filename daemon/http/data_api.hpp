@@ -55,6 +55,7 @@ class data_api final : public request_handler {
   class l2_hit;
   outcome answer_plain(const plain_get& r, std::string& out, continuation& then);
   std::unique_ptr<under_way> begin_l2(const plain_get& r, continuation& then);
+  static std::optional<engine::cache::seen_in_store> seen_by(under_way* attempt, const service_ptr& s, std::string_view key);
   static std::unique_ptr<answer> refused_key(const data_service& s, std::string_view key);  // whatever its route is
   found_route find_route(const data_service& s, std::string_view key) const;
   engine::read_request read_request_for(const found_route& found, const proto::request_head& head) const;

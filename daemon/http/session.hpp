@@ -86,6 +86,11 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   void refuse_connection(answer a);  // answers without reading anything
 
  private:
+  static constexpr std::chrono::seconds read_deadline{10};
+  static constexpr std::chrono::seconds idle_deadline{75};
+  static constexpr std::chrono::seconds write_deadline{10};
+  static constexpr std::chrono::seconds linger_deadline{2};
+
   enum class state : std::uint8_t {
     reading_head,
     reading_body,
@@ -99,7 +104,7 @@ class session final : public runtime::poller::watched, public runtime::deadlines
   bool take_head();
   void refuse_head(const proto::head_result& result);
   bool begin_body(std::string_view bytes);
-  void wait_for(std::unique_ptr<under_way> begun);
+  bool settled(request_handler::outcome& got);
   void take_body();
   bool append_to_body(std::string_view piece);
   bool answered(std::size_t head_size, std::string_view head, std::string_view body) override;
