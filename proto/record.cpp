@@ -10,6 +10,8 @@
 #include <cstring>
 #include <memory>
 
+#include "proto/hot_bodies.hpp"
+
 namespace asidecar::proto {
 namespace {
 
@@ -156,6 +158,7 @@ std::optional<record> decode_record(std::string_view bytes) noexcept {
   if ((flags & ~(flag_negative | flag_compressed)) != 0 || get<std::uint64_t>(p + 8) != checksum(bytes)) return std::nullopt;
   if (get<std::uint64_t>(p + 24) != XXH3_64bits(p + 16, 8)) return std::nullopt;
   record value;
+  value.checksum = get<std::uint64_t>(p + 8);
   if (!read_fields(bytes, value)) return std::nullopt;
   for (const auto time : {value.expired_at_ms, value.created_ms, value.fresh_ms, value.stale_while_revalidate_ms, value.stale_if_error_ms})
     if (!sane(time)) return std::nullopt;
@@ -165,15 +168,21 @@ std::optional<record> decode_record(std::string_view bytes) noexcept {
 bool append_inflated(std::string& out, const record& value, std::uint64_t body_max) {
   const std::uint64_t size = value.body_size;
   if (size > body_max || value.body.empty() || is_bomb(size, value.body.size())) return false;
-  if (ZSTD_getFrameContentSize(value.body.data(), value.body.size()) != size) return false;
-  // Its work space is some 100 KiB: made once per thread, when it is first needed.
+  // Made once per thread, when they are first needed; the context's work space is some 100 KiB.
+  thread_local const auto hot = std::make_unique<hot_bodies>();
   thread_local const std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(), ZSTD_freeDCtx);
+  if (const auto body = hot->find(value.checksum, value.body); !body.empty() && body.size() == size) {
+    out.append(body);
+    return true;
+  }
+  if (ZSTD_getFrameContentSize(value.body.data(), value.body.size()) != size) return false;
   // With room to write beyond its end, zstd copies in large steps up to it; without, the last match goes byte by byte.
   constexpr std::size_t slack = 64;
   const auto before = out.size();
   out.resize(before + size + slack);
   const bool whole = ZSTD_decompressDCtx(context.get(), out.data() + before, size + slack, value.body.data(), value.body.size()) == size;
   out.resize(whole ? before + size : before);
+  if (whole) hot->offer(value.checksum, value.body, std::string_view(out).substr(before));
   return whole;
 }
 

@@ -47,6 +47,7 @@ struct record {
   std::uint64_t tags_hash = 0;     // of the names, see hash_tags
   std::string_view tag_versions;   // tag_version_bytes each
   std::string_view body;
+  std::uint64_t checksum = 0;      // of the bytes it was decoded from
 };
 
 // Longest metadata string a record can hold; encode_record drops nothing, so callers check.

@@ -184,7 +184,7 @@ def test_a_bad_file_keeps_the_old_configuration_and_the_log_says_why(start_daemo
         file.write(text)
     signal_reload(daemon)
     eventually(lambda: f"{daemon.file}:1:" in daemon.log() or f"{daemon.file}:2:" in daemon.log())
-    assert reason in daemon.log()
+    eventually(lambda: reason in daemon.log())
     assert daemon.get("a:1").status == 200
 
 

@@ -1,3 +1,4 @@
+#include "proto/hot_bodies.hpp"
 #include "proto/record.hpp"
 
 #include <catch2/catch.hpp>
@@ -174,4 +175,64 @@ TEST_CASE("a bulk reply is read where it lies") {
   CHECK(look_at_front("$0\r\n\r\n").text.empty());
   for (const auto* other : {"+OK\r\n", ":1\r\n", "*1\r\n", "-ERR\r\n", "$-1\r\n", "$\r\n", "$x\r\n", "$01\r\na\r\n", "$1x\r\n", "$9999999999\r\n", "$1\rxa\r\n", "$1\r\nabc"})
     CHECK(look_at_front(other).what == kind::another);
+}
+
+TEST_CASE("hot bodies: found by the very frame only, after two offers, within bounds, and not displaced by a scan") {
+  const auto hot = std::make_unique<hot_bodies>();
+  hot->offer(7, "frame", "the body");
+  CHECK(hot->find(7, "frame").empty());
+  hot->offer(7, "frame", "the body");
+  CHECK(hot->find(7, "frame") == "the body");
+  CHECK(hot->find(7, "framE").empty());
+  CHECK(hot->find(7, "fram").empty());
+  CHECK(hot->find(7, "framethe body").empty());
+  CHECK(hot->find(8, "frame").empty());
+  // A refill under the same mark takes its place.
+  hot->offer(7, "other", "another body");
+  CHECK(hot->find(7, "frame").empty());
+  CHECK(hot->find(7, "other") == "another body");
+  for (std::uint64_t mark = 8; mark < 5000; ++mark) hot->offer(mark, "f", std::to_string(mark));
+  CHECK(hot->bytes() == std::string_view("otheranother body").size());
+  CHECK(hot->find(7, "other") == "another body");
+
+  const std::string large(hot_bodies::pair_bytes_max - 4, 'b');
+  for (std::uint64_t mark = 0; mark < 1000; ++mark) {
+    const auto frame = std::to_string(1000 + mark);
+    for (int twice = 0; twice < 2; ++twice) hot->offer(mark, frame, large);
+    REQUIRE(hot->bytes() <= hot_bodies::bytes_max);
+    REQUIRE(hot->find(mark, frame) == large);
+  }
+  hot->offer(1, "12345", large);
+  hot->offer(1, "12345", large);
+  CHECK(hot->find(1, "12345").empty());
+}
+
+TEST_CASE("a value read again and again inflates to its own body, also after another came in its place") {
+  record r;
+  r.created_ms = 1;
+  std::array<std::string, 2> bodies;
+  std::array<std::string, 2> stored;
+  for (std::size_t i = 0; i < bodies.size(); ++i) {
+    for (int line = 0; line < 400; ++line) bodies[i].append(i == 0 ? "line " : "row ").append(std::to_string(line));
+    r.body = bodies[i];
+    stored[i] = encode_record(r, 1000);
+  }
+  for (int i = 0; i < 20; ++i) {
+    const auto which = static_cast<std::size_t>(i / 5 % 2);
+    const auto value = decode_record(stored[which]);
+    REQUIRE(value);
+    std::string plain = "before ";
+    REQUIRE(append_inflated(plain, *value, 1 << 20));
+    REQUIRE(plain == "before " + bodies[which]);
+    plain.clear();
+    REQUIRE_FALSE(append_inflated(plain, *value, bodies[which].size() - 1));
+    auto foreign = *value;  // another frame under the checksum of one that is known
+    foreign.body = decode_record(stored[1 - which])->body;
+    foreign.body_size = static_cast<std::uint32_t>(bodies[1 - which].size());
+    REQUIRE(append_inflated(plain, foreign, 1 << 20));
+    REQUIRE(plain == bodies[1 - which]);
+    foreign = *value;
+    foreign.body_size += 1;
+    REQUIRE_FALSE(append_inflated(plain, foreign, 1 << 20));
+  }
 }

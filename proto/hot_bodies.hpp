@@ -1,0 +1,43 @@
+// What hot values look like decompressed, so that a value that is read again and again from Redis is decompressed once. Not a cache of
+// what Redis holds: it is asked each time, and only a frame that is the same byte for byte finds its body here.
+// One per thread, and of one thread; holds at most `bytes_max`, the copies of the frames included.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace asidecar::proto {
+
+class hot_bodies {
+ public:
+  static constexpr std::size_t bytes_max = std::size_t(1) << 20;
+  static constexpr std::size_t pair_bytes_max = bytes_max / 16;  // a frame and its body
+
+  // The body of this frame, empty when it is not here; valid until the next offer(). `mark` is any number that differs from value to
+  // value: a checksum.
+  std::string_view find(std::uint64_t mark, std::string_view frame) noexcept;
+
+  // Kept when offered twice in a row for its place, with no hit there in between: a scan copies nothing and displaces nothing.
+  void offer(std::uint64_t mark, std::string_view frame, std::string_view body);
+
+  std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  struct place {
+    std::uint64_t mark = 0;
+    std::uint64_t challenger = 0;
+    std::size_t frame_size = 0;
+    std::string pair;  // the frame, then the body
+  };
+  place& place_of(std::uint64_t mark) noexcept { return places_[mark % places_.size()]; }
+  void empty(place& p) noexcept;
+
+  std::array<place, 256> places_{};
+  std::size_t bytes_ = 0;
+  std::size_t hand_ = 0;  // the next place to be emptied when there is no room
+};
+
+}  // namespace asidecar::proto
