@@ -20,7 +20,8 @@ class hot_bodies {
   // value: a checksum.
   std::string_view find(std::uint64_t mark, std::string_view frame) noexcept;
 
-  // Kept when offered twice in a row for its place, with no hit there in between: a scan copies nothing and displaces nothing.
+  // Kept when offered twice in a row for its place, with no hit there in between: a scan copies nothing and displaces nothing. When there
+  // is no room, one such offer in a few takes that of a pair which had no hit since it was last looked at.
   void offer(std::uint64_t mark, std::string_view frame, std::string_view body);
 
   std::size_t bytes() const noexcept { return bytes_; }
@@ -31,13 +32,16 @@ class hot_bodies {
     std::uint64_t challenger = 0;
     std::size_t frame_size = 0;
     std::string pair;  // the frame, then the body
+    bool hit = false;  // since the hand came by
   };
   place& place_of(std::uint64_t mark) noexcept { return places_[mark % places_.size()]; }
+  bool make_room(std::size_t size) noexcept;
   void empty(place& p) noexcept;
 
-  std::array<place, 256> places_{};
+  std::array<place, 1024> places_{};
   std::size_t bytes_ = 0;
-  std::size_t hand_ = 0;  // the next place to be emptied when there is no room
+  std::size_t hand_ = 0;
+  std::uint32_t offers_without_room_ = 0;
 };
 
 }  // namespace asidecar::proto

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """How cost grows with work, and what hostile clients cost the others.
 
-    tests/bench/scale.py [--seconds N] [--rounds N] [--out DIRECTORY] [keys] [connections] [threads] [hostile]
+    tests/bench/scale.py [--seconds N] [--rounds N] [--out DIRECTORY] [keys] [stored] [connections] [threads] [hostile]
 
-keys: hits in L1 over 10^3 to 10^6 distinct keys; connections: 1 to 8,000; threads: one and two, on two cores; hostile: slow senders, clients that
+keys: hits in L1 over 10^3 to 10^6 distinct keys; stored: hits in Redis of 4 KiB, compressed and not, over 1 to 10^4 distinct keys, in turn
+and as YCSB draws them (Zipf, 0.99); connections: 1 to 8,000; threads: one and two, on two cores; hostile: slow senders, clients that
 pipeline and do not read, idle connections. Server and wrk share core 0, except for `threads`.
 """
 import argparse
 import contextlib
 import pathlib
+import random
 import resource
 import socket
 import statistics
@@ -29,25 +31,27 @@ end
 """
 
 
-class Filled(servers.AsidecarMemory):
-    """Holds `count` values of 200 B in L1."""
-    name = "asidecar filled"
+DRAWN_SCRIPT = """
+local at, drawn = 0, {{{drawn}}}
+request = function()
+  at = at % #drawn + 1
+  return "GET {path}" .. drawn[at] .. " HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
+end
+"""
 
-    def __init__(self, directory, core, count, threads=1):
-        super().__init__(directory, core, 200)
-        self.count, self.threads = count, threads
 
-    def configuration(self):
-        return {**super().configuration(), "threads": self.threads, "l1": {"size": "2GiB", "ttl": "7d"}, "defaults": {"ttl": "7d"}}
+class ManyKeys:
+    """Mixin: `count` values, put by one pipelining connection."""
 
     def fill(self):
-        self.empty_mib = measure.resident_mib(self.pid)
+        self.put_all(lambda n: servers.json_body(self.body_bytes, n))
+
+    def put_all(self, body_of):
         with socket.create_connection((servers.HOST, self.port)) as wire:
             reader = threading.Thread(target=self.read_all, args=(wire,))
             reader.start()
-            body = b"x" * self.body_bytes
             for first in range(0, self.count, 500):
-                wire.sendall(b"".join(b"PUT /v1/keys/s:%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (n, len(body), body)
+                wire.sendall(b"".join(b"PUT /v1/keys/s:%d HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (n, self.body_bytes, body_of(n))
                                       for n in range(first, min(first + 500, self.count))))
             reader.join()
 
@@ -60,6 +64,36 @@ class Filled(servers.AsidecarMemory):
             tail = b"" if data.endswith(b"\r\n\r\n") else data[-3:]  # an end may be cut
 
 
+class Filled(ManyKeys, servers.AsidecarMemory):
+    """Holds `count` values of 200 B in L1."""
+    name = "asidecar filled"
+
+    def __init__(self, directory, core, count, threads=1):
+        super().__init__(directory, core, 200)
+        self.count, self.threads = count, threads
+
+    def configuration(self):
+        return {**super().configuration(), "threads": self.threads, "l1": {"size": "2GiB", "ttl": "7d"}, "defaults": {"ttl": "7d"}}
+
+    def fill(self):
+        self.empty_mib = measure.resident_mib(self.pid)
+        body = b"x" * self.body_bytes
+        self.put_all(lambda n: body)
+
+
+class Stored(ManyKeys, servers.AsidecarRedis):
+    """Redis holds `count` values of 4 KiB, compressed."""
+    name = "asidecar stored"
+
+    def __init__(self, directory, redis, count):
+        super().__init__(directory, 0, 4096, redis)
+        self.count = count
+
+
+class StoredPlain(Stored, servers.AsidecarRedisPlain):
+    name = "asidecar stored, no zstd"
+
+
 class FilledHuge(Filled):
     """malloc asks for huge pages (docs/OPERATIONS.md)."""
     name = "asidecar filled, huge pages"
@@ -69,6 +103,14 @@ class FilledHuge(Filled):
 def script(directory, name, path, count):
     file = pathlib.Path(directory) / f"{name}-{count}.lua"
     file.write_text(SCRIPT.format(count=count, path=path))
+    return file
+
+
+def zipf_script(directory, name, path, count):
+    weights = [1 / rank ** 0.99 for rank in range(1, count + 1)]
+    drawn = random.Random(1).choices(range(count), weights, k=50_000)
+    file = pathlib.Path(directory) / f"{name}-{count}-zipf.lua"
+    file.write_text(DRAWN_SCRIPT.format(drawn=",".join(map(str, drawn)), path=path))
     return file
 
 
@@ -101,6 +143,26 @@ def keys(directory, options):
                 server.stop()
     floor.stop()
     return {"distinct keys": lines}
+
+
+def stored(directory, options):
+    print("| distinct keys | floor, same keys: CPU µs/request | Redis hit, compressed | × floor | Redis hit, not compressed | × floor |\n|---|---|---|---|---|---|")
+    floor, redis = servers.Floor(directory, 0, 4096).start(), servers.Redis(directory, 1, 0).start()
+    try:
+        for count, scripted, how in ((1, script, ""), (100, script, ""), (1_000, script, ""), (10_000, script, ""), (10_000, zipf_script, ", Zipf 0.99")):
+            running = [kind(directory, redis, count).start() for kind in (Stored, StoredPlain)]
+            try:
+                lua, floor_lua = scripted(directory, "asidecar", "/v1/keys/s:", count), scripted(directory, "floor", "/s:", count)
+                rounds = [[measure.load(server, 64, options.seconds, 0, floor_lua if server is floor else lua)["cpu_us"] for server in [floor, *running]]
+                          for _ in range(options.rounds)]
+                cells = [f"{statistics.median(r[i] for r in rounds):.2f} | {statistics.median(r[i] / r[0] for r in rounds):.2f}" for i in (1, 2)]
+                print(f"| {count}{how} | {statistics.median(r[0] for r in rounds):.2f} | {' | '.join(cells)} |", flush=True)
+            finally:
+                for server in running:
+                    server.stop()
+    finally:
+        floor.stop()
+        redis.stop()
 
 
 def connections(directory, options):
@@ -211,7 +273,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("what", nargs="*", default=["keys", "connections", "threads", "hostile"])
+    parser.add_argument("what", nargs="*", default=["keys", "stored", "connections", "threads", "hostile"])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/bench"), help="for the plot, growth.png")
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -220,7 +282,7 @@ def main():
     for what in options.what:
         with tempfile.TemporaryDirectory(prefix="asidecar-bench-") as directory:
             print(f"\n{what} ({options.rounds} rounds of {options.seconds} s)\n")
-            plotted |= {"keys": keys, "connections": connections, "threads": threads, "hostile": hostile}[what](pathlib.Path(directory), options) or {}
+            plotted |= {"keys": keys, "stored": stored, "connections": connections, "threads": threads, "hostile": hostile}[what](pathlib.Path(directory), options) or {}
     if plotted:
         options.out.mkdir(parents=True, exist_ok=True)
         report.plot_growth(plotted, options.out / "growth.png")

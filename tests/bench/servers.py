@@ -14,9 +14,9 @@ ASIDECAR = os.environ.get("ASIDECAR_BIN", str(ROOT / "build/release/asidecar"))
 HOST = "127.0.0.1"
 
 
-def json_body(size):
+def json_body(size, seed=0):
     """JSON of exactly `size` bytes, as an API answers it: it compresses to some third."""
-    random = Random(size)
+    random = Random(size + seed)
     words = "amber basalt cedar delta ember fjord garnet harbor indigo juniper kestrel lagoon".split()
     items, left = [], size - len('{"items":[],"note":""}')
     while True:
