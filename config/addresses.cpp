@@ -82,6 +82,56 @@ std::optional<listen_address> parse_listen_address(std::string_view text) {
   return out;
 }
 
+namespace {
+
+constexpr std::string_view sentinel_scheme = "redis-sentinel://";
+
+std::optional<host_port> parse_host_port(std::string_view text, std::uint16_t default_port) {
+  std::string_view host;
+  std::string_view port;
+  if (!proto::split_authority(text, host, port)) return std::nullopt;
+  const auto number = port.empty() ? default_port : parse_port(port);
+  if (!number) return std::nullopt;
+  return host_port{std::string(strip_brackets(host)), *number};
+}
+
+bool take_db(std::string_view text, std::uint32_t& db) {
+  if (text.empty()) return true;
+  const auto number = proto::parse_decimal(text);
+  if (!number || *number > 100'000) return false;
+  db = static_cast<std::uint32_t>(*number);
+  return true;
+}
+
+// redis-sentinel://[user:password@]h1[:p1],h2[:p2]/master[/db]
+std::optional<redis_url> parse_sentinel_url(std::string_view text) {
+  constexpr std::uint16_t sentinel_port = 26379;
+  constexpr std::size_t sentinels_max = 16;
+  redis_url out;
+  take_scheme(text, sentinel_scheme);
+  if (!take_userinfo(text, out.user, out.password)) return std::nullopt;
+  const auto slash = text.find('/');
+  if (slash == std::string_view::npos) return std::nullopt;
+  auto list = text.substr(0, slash);
+  for (bool last = false; !last;) {
+    const auto comma = list.find(',');
+    last = comma == std::string_view::npos;
+    const auto at = parse_host_port(list.substr(0, comma), sentinel_port);
+    if (!at || out.sentinels.size() == sentinels_max) return std::nullopt;
+    out.sentinels.push_back(*at);
+    if (!last) list.remove_prefix(comma + 1);
+  }
+  const auto rest = text.substr(slash + 1);
+  const auto second = rest.find('/');
+  out.master = rest.substr(0, second);
+  const auto in_name = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_'; };
+  if (out.master.empty() || !std::all_of(out.master.begin(), out.master.end(), in_name)) return std::nullopt;
+  if (!take_db(second == std::string_view::npos ? "" : rest.substr(second + 1), out.db)) return std::nullopt;
+  return out;
+}
+
+}  // namespace
+
 std::optional<redis_url> parse_redis_url(std::string_view text) {
   redis_url out;
   if (take_scheme(text, "redis+unix://")) {
@@ -93,27 +143,18 @@ std::optional<redis_url> parse_redis_url(std::string_view text) {
     if (query == std::string_view::npos) return out;
     auto parameter = text.substr(query + 1);
     if (!take_scheme(parameter, "db=")) return std::nullopt;
-    const auto db = proto::parse_decimal(parameter);
-    if (!db || *db > 100'000) return std::nullopt;
-    out.db = static_cast<std::uint32_t>(*db);
+    if (parameter.empty() || !take_db(parameter, out.db)) return std::nullopt;
     return out;
   }
-  if (!take_scheme(text, "redis://") || !take_userinfo(text, out.user, out.password)) return std::nullopt;
+  if (text.starts_with(sentinel_scheme)) return parse_sentinel_url(text);
+  out.tls = take_scheme(text, "rediss://");
+  if (!out.tls && !take_scheme(text, "redis://")) return std::nullopt;
+  if (!take_userinfo(text, out.user, out.password)) return std::nullopt;
   const auto slash = text.find('/');
-  std::string_view host;
-  std::string_view port;
-  if (!proto::split_authority(text.substr(0, slash), host, port)) return std::nullopt;
-  out.host = strip_brackets(host);
-  if (!port.empty()) {
-    const auto number = parse_port(port);
-    if (!number) return std::nullopt;
-    out.port = *number;
-  }
-  if (slash != std::string_view::npos && slash + 1 < text.size()) {
-    const auto db = proto::parse_decimal(text.substr(slash + 1));
-    if (!db || *db > 100'000) return std::nullopt;
-    out.db = static_cast<std::uint32_t>(*db);
-  }
+  const auto at = parse_host_port(text.substr(0, slash), out.port);
+  if (!at || !take_db(slash == std::string_view::npos ? "" : text.substr(slash + 1), out.db)) return std::nullopt;
+  out.host = at->host;
+  out.port = at->port;
   return out;
 }
 
@@ -161,10 +202,11 @@ std::optional<std::string> check_host_name(std::string_view text) {
 }
 
 std::optional<std::string> check_redis_url(std::string_view text) {
-  for (const std::string_view scheme : {"rediss://", "redis-cluster://", "redis-sentinel://"})
-    if (text.starts_with(scheme)) return std::string(scheme) + " is not yet supported; use redis:// or redis+unix://";
+  if (text.starts_with("redis-cluster://")) return "redis-cluster:// is not yet supported; use redis://, rediss://, redis-sentinel:// or redis+unix://";
   if (parse_redis_url(text)) return std::nullopt;
-  return "expected redis://[user:password@]host[:port][/db] or redis+unix://[user:password@]/path[?db=0]";
+  if (text.starts_with(sentinel_scheme)) return "expected redis-sentinel://[user:password@]host[:port],host[:port]/master[/db]";
+  return "expected redis://[user:password@]host[:port][/db], the same with rediss:// (TLS), redis+unix://[user:password@]/path[?db=0], "
+         "or redis-sentinel://host[:port],host[:port]/master[/db]";
 }
 
 std::optional<std::string> check_http_url(std::string_view text) {

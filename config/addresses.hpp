@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace asidecar::config {
 
@@ -16,8 +17,18 @@ struct listen_address {
 };
 std::optional<listen_address> parse_listen_address(std::string_view text);
 
+struct host_port {
+  std::string host;  // without brackets
+  std::uint16_t port = 0;
+
+  bool operator==(const host_port&) const = default;
+};
+
 struct redis_url {
-  std::string unix_path;  // empty: TCP
+  bool tls = false;
+  std::string unix_path;             // empty: TCP
+  std::vector<host_port> sentinels;  // not empty: they say where the server is, the master called `master`
+  std::string master;
   std::string host;
   std::uint16_t port = 6379;
   std::string user;

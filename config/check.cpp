@@ -36,6 +36,7 @@ class checker {
 
   void run() {
     check_listen();
+    if (s_.store) check_store(*s_.store);
     for (std::size_t i = 0; i < s_.origins.size(); ++i)
       check_origin(s_.origins[i], element_path("origins", i));
     check_unique(s_.routes, "routes");
@@ -56,6 +57,17 @@ class checker {
     for (std::size_t i = 0; i < l.data.size(); ++i)
       check_address(l.data[i], element_path("listen.data", i), taken);
     if (l.admin != "off") check_address(l.admin, "listen.admin", taken);
+  }
+
+  void check_store(const store_settings& s) {
+    if (found_.broken("store.redis")) return;
+    const auto url = parse_redis_url(s.redis);
+    const std::array<std::pair<std::string_view, const std::string*>, 3> files{{{"store.ca", &s.ca}, {"store.cert", &s.cert}, {"store.key", &s.key}}};
+    for (const auto& [path, file] : files)
+      if (url && !url->tls && !file->empty()) fail(std::string(path), "only a rediss:// store uses it");
+    if (url && url->sentinels.empty() && !s.sentinel_password.empty()) fail("store.sentinel_password", "only a redis-sentinel:// store uses it");
+    if (s.cert.empty() != s.key.empty())
+      fail(s.cert.empty() ? "store.key" : "store.cert", "a certificate and its key are needed together: store.cert and store.key");
   }
 
   void check_address(const std::string& text, const std::string& path,

@@ -30,6 +30,10 @@ enum class backplane_kind : std::uint8_t { tracking, pubsub, off };
 
 struct store_settings {
   std::string redis = "redis://127.0.0.1:6379/0";
+  std::string ca;  // PEM files, for rediss://
+  std::string cert;
+  std::string key;
+  std::string sentinel_password;  // empty: none
   std::string prefix = "cache:";
   value_format format = value_format::record;
   milliseconds timeout{100};

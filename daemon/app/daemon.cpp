@@ -48,6 +48,7 @@ struct lane {
   std::unique_ptr<http::data_api> api;
   std::unique_ptr<http::server> server;
   std::shared_ptr<engine::writes_in_doubt> doubts;
+  std::shared_ptr<engine::recent_invalidations> recent;
   std::unique_ptr<runtime::alarm> stop_bell = worker.time->make_alarm();
   bool stopping = false;
 
@@ -135,10 +136,11 @@ daemon::daemon(config::settings settings, std::string path)
   if (raise_descriptor_limit() < settings.listen.max_connections + 256)
     log_->event(severity::warn, "the limit of open files is below what listen.max_connections needs");
   listen(settings);
-  backplane_ = make_backplane(settings, lanes_.front()->worker, shared_, metrics_, *log_);
   auto& first = *lanes_.front();
   behind_ = std::make_shared<engine::write_behind>(first.worker, [&first] { return first.api->current(); }, metrics_.write_behind(), *log_);
   current_ = std::make_shared<generation>(std::move(settings), metrics_);
+  current_->sentinels = make_sentinels(current_->settings, first.worker, *log_);
+  backplane_ = make_backplane(*current_, first.worker, shared_, metrics_, *log_);
   metrics_.gauge("asidecar_l1_bytes", "Bytes held in L1.", [this] { return static_cast<double>(shared_.l1.bytes()); });
   metrics_.gauge("asidecar_l1_entries", "Values held in L1.", [this] { return static_cast<double>(shared_.l1.entries()); });
   metrics_.gauge("asidecar_flights", "Loads under way.", [this] { return static_cast<double>(shared_.flights.size()); });
@@ -154,6 +156,7 @@ void daemon::listen(const config::settings& s) {
   for (const auto& address : s.listen.data) data.push_back(std::make_shared<http::listener>(address));
   for (auto& l : lanes_) {
     l->doubts = std::make_shared<engine::writes_in_doubt>(l->worker, [lane = l.get()] { return lane->api->current(); }, *log_);
+    l->recent = std::make_shared<engine::recent_invalidations>(l->worker, [lane = l.get()] { return lane->api->current(); }, *log_);
     l->api = std::make_unique<http::data_api>(l->worker, metrics_.route("(none)", l->worker.index));
     l->server = std::make_unique<http::server>(l->worker, data, *l->api, data_limit_, metrics_.server(l->worker.index));
   }
@@ -196,7 +199,7 @@ int daemon::run() {
 // Nothing when a newer configuration came meanwhile, or the end.
 task<std::optional<service>> daemon::prepare(lane& l, std::shared_ptr<generation> g) {
   l.latest = g;
-  std::optional<service> s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, l.doubts, [behind = behind_] { behind->wake(); }, metrics_, *log_);
+  std::optional<service> s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, l.doubts, l.recent, [behind = behind_] { behind->wake(); }, metrics_, *log_);
   l.use(*s);
   if (s->store) co_await s->store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
   if (l.stopping || l.latest != g) s.reset();
@@ -217,6 +220,7 @@ void daemon::serve(lane& l, service s, bool at_startup) {
 }
 
 task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
+  if (g->sentinels && l.worker.index == 0) g->sentinels->start();
   if (backplane_ && l.worker.index == 0) backplane_->start();
   std::optional<service> s;
   while (!s && !l.stopping) {
@@ -282,6 +286,9 @@ const char* daemon::fixed_at_start(const config::settings& now, const config::se
   if (now.store && (now.store->redis != wanted.store->redis || now.store->prefix != wanted.store->prefix || now.store->format != wanted.store->format ||
                     now.store->backplane != wanted.store->backplane))
     return "store.redis, store.prefix, store.format or store.backplane";
+  if (now.store && (now.store->ca != wanted.store->ca || now.store->cert != wanted.store->cert || now.store->key != wanted.store->key ||
+                    now.store->sentinel_password != wanted.store->sentinel_password))
+    return "store.sentinel_password, store.ca, store.cert or store.key (the files themselves may: they are read at each connection)";
   if (now.log.format != wanted.log.format) return "log.format";
   return nullptr;
 }
@@ -298,6 +305,7 @@ void daemon::reload() {
   }
   log_->set_level(loaded.value->log.level);
   auto next = std::make_shared<generation>(std::move(*loaded.value), metrics_);
+  next->sentinels = current_->sentinels;
   next->tags_version = current_->tags_version + (tags_differ(current_->settings, next->settings) ? 1 : 0);
   current_ = std::move(next);
   for (auto& l : lanes_)
@@ -344,6 +352,7 @@ task<void> daemon::stop_lane(lane& l) {
   l.stop_bell->ring();
   l.api->serve_with(nullptr);
   if (backplane_ && first) backplane_->stop();
+  if (first && current_->sentinels) current_->sentinels->stop();
   const bool all_ended = co_await l.worker.tasks.join(*l.worker.time, deadline);
   if (!all_ended) {
     // What still waits for an origin or for Redis ends now, while there is a loop to run it.

@@ -54,12 +54,12 @@ std::uint64_t largest_value(const config::settings& s) {
   return largest;
 }
 
-redis::connection::terms redis_terms(const config::settings& s, const char* name) {
+redis::connection::terms redis_terms(const config::settings& s, std::string name, std::shared_ptr<redis::server_finder> finder) {
   const auto url = config::parse_redis_url(s.store->redis);
   if (!url) throw std::runtime_error("store.redis is not a Redis URL");
   // Other writers may keep larger values than ours; what is beyond even this is treated as a broken connection.
   constexpr std::uint64_t reply_bytes = std::uint64_t(64) << 20;
-  return {*url, s.store->timeout, std::max(reply_bytes, 2 * largest_value(s)), name};
+  return {*url, s.store->timeout, std::max(reply_bytes, 2 * largest_value(s)), std::move(name), {s.store->ca, s.store->cert, s.store->key}, std::move(finder)};
 }
 
 std::string lower(std::string text) {
@@ -110,14 +110,22 @@ generation::generation(config::settings s, observe::metrics& m) : settings(std::
   who = std::make_shared<http::admission>(settings.listen.token, settings.listen.hosts);
 }
 
-std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, runtime::worker& home, engine::shared_state& shared,
-                                                 observe::metrics& metrics, engine::event_sink& events) {
+std::shared_ptr<redis::sentinels> make_sentinels(const config::settings& s, runtime::worker& home, engine::event_sink& events) {
   if (!s.store) return nullptr;
-  return std::make_shared<redis::backplane>(home, redis_terms(s, "backplane"), *s.store, s.l1.size > 0, shared, metrics.backplane(), events);
+  const auto terms = redis_terms(s, "sentinel", nullptr);
+  return terms.url.sentinels.empty() ? nullptr : std::make_shared<redis::sentinels>(home, terms, s.store->sentinel_password, events);
+}
+
+std::shared_ptr<redis::backplane> make_backplane(const generation& from, runtime::worker& home, engine::shared_state& shared,
+                                                 observe::metrics& metrics, engine::event_sink& events) {
+  const auto& s = from.settings;
+  if (!s.store) return nullptr;
+  return std::make_shared<redis::backplane>(home, redis_terms(s, "backplane", from.sentinels), *s.store, s.l1.size > 0, shared, metrics.backplane(), events);
 }
 
 service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     std::shared_ptr<redis::backplane> backplane, std::shared_ptr<engine::writes_in_doubt> doubts, std::function<void()> appended,
+                     std::shared_ptr<redis::backplane> backplane, std::shared_ptr<engine::writes_in_doubt> doubts,
+                     std::shared_ptr<engine::recent_invalidations> recent, std::function<void()> appended,
                      observe::metrics& metrics, engine::event_sink& events) {
   const auto& s = from.settings;
   service out;
@@ -136,7 +144,8 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     out.resources.push_back(kept);
   };
   if (s.store) {
-    out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis"), metrics.store(worker.index), events);
+    out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis", from.sentinels), metrics.store(worker.index), events);
+    out.store->when_up([recent](std::string_view run_id) { recent->store_is_up(run_id); });
     keep(out.store);
     store = redis::make_store(worker, out.store, std::move(backplane), *s.store);
     terms.own_fills_are_heard = s.store->backplane == config::backplane_kind::tracking;
@@ -146,6 +155,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   metrics.set_has_store(s.store.has_value());
   auto cache = std::make_shared<engine::cache>(worker, shared, std::move(store), terms, events);
   cache->use_doubts(std::move(doubts));
+  cache->use_recent(std::move(recent));
   std::map<std::string, std::shared_ptr<origin::origin>> origins;
   for (const auto& o : s.origins) {
     auto made = make_origin(worker, o, workers);

@@ -13,6 +13,7 @@
 #include "daemon/observe/metrics.hpp"
 #include "daemon/origin/guard.hpp"
 #include "daemon/redis/backplane.hpp"
+#include "daemon/redis/sentinels.hpp"
 
 namespace asidecar::app {
 
@@ -24,6 +25,7 @@ struct generation {
   std::uint32_t tags_version = 0;  // grows when a reload changes the tags of a route
   std::map<std::string, std::shared_ptr<origin::guard>> guards;
   std::shared_ptr<const http::admission> who;
+  std::shared_ptr<redis::sentinels> sentinels;  // null: the store's URL names its server
 };
 
 // Something with coroutines of its own, which end once it is stopped. The cache over it stops it when it goes; at the end of the
@@ -41,13 +43,17 @@ struct service {
   std::vector<engine::warmup::parts> warm;  // on the first thread only
 };
 
-// Null without a store. It lives on `home`, for the life of the process.
-std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, runtime::worker& home, engine::shared_state& shared,
+// Null when the store's URL names none. They live on `home`, for the life of the process.
+std::shared_ptr<redis::sentinels> make_sentinels(const config::settings& s, runtime::worker& home, engine::event_sink& events);
+
+// Null without a store. Likewise.
+std::shared_ptr<redis::backplane> make_backplane(const generation& from, runtime::worker& home, engine::shared_state& shared,
                                                  observe::metrics& metrics, engine::event_sink& events);
 
 // Throws std::runtime_error when something of the configuration turns out not to work.
 service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     std::shared_ptr<redis::backplane> backplane, std::shared_ptr<engine::writes_in_doubt> doubts, std::function<void()> appended,
+                     std::shared_ptr<redis::backplane> backplane, std::shared_ptr<engine::writes_in_doubt> doubts,
+                     std::shared_ptr<engine::recent_invalidations> recent, std::function<void()> appended,
                      observe::metrics& metrics, engine::event_sink& events);
 
 }  // namespace asidecar::app

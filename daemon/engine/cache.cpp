@@ -305,6 +305,8 @@ task<cache::count> cache::invalidate(std::vector<std::string> keys, mode how) {
   if (!store_) co_return held;
   const auto removed = co_await store_->invalidate(keys, how, worker_.time->wall_now());
   shared_.forget(keys);
+  if (removed && recent_)
+    for (auto& key : keys) recent_->add(recent_invalidations::kind::key, std::move(key), how);
   co_return removed;
 }
 
@@ -325,6 +327,7 @@ task<cache::count> cache::invalidate_matching(std::string glob, mode how) {
     else removed = more;
   }
   shared_.forget_matching(glob);
+  if (removed && recent_) recent_->add(recent_invalidations::kind::pattern, std::move(glob), how);
   co_return removed;
 }
 
@@ -337,6 +340,8 @@ task<cache::count> cache::invalidate_tags(std::vector<std::string> tags, mode ho
   if (!store_) co_return tags.size();
   const auto done = co_await store_->invalidate_tags(tags, how);
   for (const auto& tag : tags) shared_.forget_tag(tag);
+  if (done && recent_)
+    for (auto& tag : tags) recent_->add(recent_invalidations::kind::tag, std::move(tag), how);
   co_return done;
 }
 

@@ -18,6 +18,7 @@
 #include "daemon/engine/events.hpp"
 #include "daemon/engine/flight.hpp"
 #include "daemon/engine/l2_store.hpp"
+#include "daemon/engine/recent_invalidations.hpp"
 #include "daemon/engine/shared_state.hpp"
 #include "daemon/engine/stats.hpp"
 #include "daemon/engine/write_journal.hpp"
@@ -168,6 +169,7 @@ class cache : public std::enable_shared_from_this<cache> {
   void use_journal(std::unique_ptr<write_journal> journal) { journal_ = std::move(journal); }
   core::milliseconds longest_write() const noexcept { return terms_.longest_write; }
   void use_doubts(std::shared_ptr<writes_in_doubt> doubts) { doubts_ = std::move(doubts); }
+  void use_recent(std::shared_ptr<recent_invalidations> recent) { recent_ = std::move(recent); }
   struct applied {
     enum class outcome : std::uint8_t {
       done,      // the origin has it, and nothing older is cached
@@ -236,7 +238,8 @@ class cache : public std::enable_shared_from_this<cache> {
   shared_state& shared_;
   std::unique_ptr<l2_store> store_;
   std::unique_ptr<write_journal> journal_;
-  std::shared_ptr<writes_in_doubt> doubts_;  // null: nobody looks again
+  std::shared_ptr<writes_in_doubt> doubts_;        // null: nobody looks again
+  std::shared_ptr<recent_invalidations> recent_;  // null: nobody repeats them
   cache_terms terms_;
   event_sink& events_;
 };

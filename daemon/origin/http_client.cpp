@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <boost/asio/basic_stream_socket.hpp>
-#include <boost/asio/ssl/host_name_verification.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -128,15 +127,9 @@ task<std::string> http_connection::open(steady_time deadline) {
 }
 
 task<std::string> http_connection::start_tls() {
-  if (!client_.trouble_.empty()) co_return client_.trouble_;
-  const auto& host = client_.url_.host;
-  tls_ = std::make_unique<tls_stream>(socket_, client_.tls_);
-  error_code ec;
-  asio::ip::make_address(host, ec);
-  if (ec)  // SNI holds names only (RFC 6066)
-    SSL_ctrl(tls_->native_handle(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
-             const_cast<char*>(host.c_str()));
-  tls_->set_verify_callback(asio::ssl::host_name_verification(host), ec);
+  if (!client_.tls_->trouble.empty()) co_return client_.tls_->trouble;
+  tls_ = std::make_unique<tls_stream>(socket_, client_.tls_->context);
+  runtime::expect_host(*tls_, client_.url_.host);
   auto [failed] = co_await tls_->async_handshake(asio::ssl::stream_base::client, as_result);
   co_return failed ? "TLS: " + failed.message() : std::string();
 }
@@ -187,17 +180,8 @@ http_client::http_client(runtime::worker& w, config::http_url url, const std::st
     : worker_(w),
       url_(std::move(url)),
       most_(most),
-      tls_(asio::ssl::context::tls_client),
       due_timer_(w.executor()) {
-  if (!url_.tls) return;
-  error_code ec;
-  tls_.set_options(asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1, ec);
-  tls_.set_verify_mode(asio::ssl::verify_peer, ec);
-  if (ca.empty())
-    tls_.set_default_verify_paths(ec);
-  else
-    tls_.load_verify_file(ca, ec);
-  if (ec) trouble_ = "the trusted certificates cannot be read: " + ec.message();
+  if (url_.tls) tls_ = std::make_unique<runtime::tls_client>(runtime::tls_files{ca, {}, {}});
 }
 
 http_client::~http_client() = default;

@@ -2,7 +2,6 @@
 // of its own. One thread only; shared ownership, since timers refer to it: call stop().
 #pragma once
 
-#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
 #include <memory>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "config/addresses.hpp"
+#include "daemon/runtime/tls.hpp"
 #include "daemon/runtime/worker.hpp"
 
 namespace asidecar::origin {
@@ -86,8 +86,7 @@ class http_client : public std::enable_shared_from_this<http_client> {
   runtime::worker& worker_;
   const config::http_url url_;
   const limits most_;
-  asio::ssl::context tls_;
-  std::string trouble_;  // why TLS cannot be used, e.g. no such ca
+  std::unique_ptr<runtime::tls_client> tls_;  // of an https URL
   timer due_timer_;
   runtime::steady_time due_ = runtime::steady_time::max();  // what the timer is set to
   std::vector<connection_ptr> idle_;  // the last one used last: the others may age and go

@@ -17,6 +17,7 @@
 #include "config/addresses.hpp"
 #include "daemon/engine/events.hpp"
 #include "daemon/engine/stats.hpp"
+#include "daemon/runtime/tls.hpp"
 #include "daemon/runtime/worker.hpp"
 #include "proto/resp.hpp"
 
@@ -33,6 +34,15 @@ std::vector<std::string> words_of(Words&&... words) {
 }
 
 class connection;
+
+// Where a server is that may move. Any thread.
+class server_finder {
+ public:
+  virtual ~server_finder() = default;
+  virtual std::optional<config::host_port> where() const = 0;  // nullopt: not known
+  virtual std::string trouble() const = 0;                     // why it is not
+  virtual void tell_of_moves(std::weak_ptr<connection> who) = 0;
+};
 
 // Who uses a connection for publish/subscribe. Called on the connection's thread.
 class subscriber {
@@ -53,11 +63,15 @@ class connection : public std::enable_shared_from_this<connection> {
     config::redis_url url;
     std::chrono::milliseconds timeout;
     std::size_t reply_max;
-    const char* name = "redis";  // in the log
+    std::string name = "redis";  // in the log
+    runtime::tls_files tls{};    // for a URL with TLS
+    std::shared_ptr<server_finder> finder{};  // of a master, for a URL with Sentinels
   };
   connection(runtime::worker& w, terms t, engine::store_stats& stats, engine::event_sink& events);
 
-  void when_up(std::function<void()> then) { when_up_ = std::move(then); }  // each time
+  // Called each time, with the server's run_id: it differs from server to server, and after a restart. Empty: not known. Before start().
+  using up_handler = std::function<void(std::string_view run_id)>;
+  void when_up(up_handler then) { when_up_.push_back(std::move(then)); }
 
   // Turns it into a publish/subscribe connection; before start(). `s` must outlive the last call of stop().
   void serve(subscriber& s) { subscriber_ = &s; }
@@ -101,6 +115,7 @@ class connection : public std::enable_shared_from_this<connection> {
   void tell(std::span<const std::string_view> words);
   // Ends this attempt or connection, whatever its state; the next one follows after a pause.
   void drop(std::string why);
+  void server_moved();  // the finder's; any thread
 
   // Returns when up, when the first attempt has failed, or at `deadline`.
   task<void> wait_up(runtime::steady_time deadline);
@@ -115,8 +130,14 @@ class connection : public std::enable_shared_from_this<connection> {
   using socket = asio::basic_stream_socket<asio::generic::stream_protocol, runtime::io_executor>;
   using timer = asio::basic_waitable_timer<std::chrono::steady_clock, asio::wait_traits<std::chrono::steady_clock>, runtime::io_executor>;
 
+  struct tls_stream;
+
   task<void> live(std::shared_ptr<connection> self);
   task<error_code> open();
+  task<error_code> start_tls();
+  task<void> find_server();
+  task<bool> is_master();
+  task<std::string> run_id();
   task<void> handshake(std::shared_ptr<connection> self);
   task<void> read_replies();
   bool deliver(std::string_view& bytes);
@@ -139,10 +160,12 @@ class connection : public std::enable_shared_from_this<connection> {
   engine::store_stats& stats_;
   engine::event_sink& events_;
   subscriber* subscriber_ = nullptr;
-  std::function<void()> when_up_;
+  std::vector<up_handler> when_up_;
 
   state state_ = state::down;
   socket socket_;
+  config::host_port server_;         // of the present attempt
+  std::shared_ptr<tls_stream> tls_;  // over socket_, null: plain; shared with what is under way on it, which may end after the next one began
   timer due_timer_;
   std::unique_ptr<runtime::alarm> pause_;
   std::optional<proto::resp_reader> replies_;

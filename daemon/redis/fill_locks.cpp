@@ -17,7 +17,7 @@ constexpr std::size_t orphans_max = 10'000;
 
 fill_locks::fill_locks(runtime::worker& w, std::shared_ptr<connection> c, std::chrono::milliseconds ttl)
     : worker_(w), connection_(std::move(c)), ttl_(ttl), orphans_(std::make_shared<orphans>()) {
-  connection_->when_up([weak = std::weak_ptr(orphans_), &w, back = std::weak_ptr(connection_)] {
+  connection_->when_up([weak = std::weak_ptr(orphans_), &w, back = std::weak_ptr(connection_)](std::string_view) {
     const auto left = weak.lock();
     const auto to = back.lock();
     if (left && to && !left->empty()) w.tasks.spawn(release_orphans(w, to, left));

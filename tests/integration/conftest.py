@@ -3,8 +3,10 @@
 Every server is private: own directory, own port, stopped by its pid. Tests that share a server use a prefix of their own.
 """
 import os
+import pathlib
 import resource
 import shutil
+import subprocess
 import tempfile
 import uuid
 
@@ -53,6 +55,28 @@ def own_redis(work_directory):
     server = RedisServer(tempfile.mkdtemp(prefix="r-", dir=work_directory)).start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(work_directory):
+    """A CA, and three certificates of its: for 127.0.0.1, for another name, and one that has run out."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="tls-", dir=work_directory))
+
+    def openssl(*words):
+        subprocess.run(["openssl", *map(str, words)], check=True, cwd=directory, capture_output=True)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", 30, "-subj", "/CN=Test CA")
+    (directory / "index").touch()
+    (directory / "ca.conf").write_text("[ca]\ndefault_ca=x\n[x]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n"
+                                       "copy_extensions=copy\nunique_subject=no\n[p]\ncommonName=supplied\n")
+    (directory / "serial").write_text("01")
+    for name, alternative, ends in [("good", "IP:127.0.0.1", "20990101000000Z"), ("other", "DNS:elsewhere.example", "20990101000000Z"),
+                                    ("old", "IP:127.0.0.1", "20200102000000Z")]:
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
+                "-addext", f"subjectAltName={alternative}")
+        openssl("ca", "-batch", "-config", "ca.conf", "-cert", "ca.pem", "-keyfile", "ca.key", "-in", f"{name}.csr", "-out", f"{name}.pem",
+                "-startdate", "20200101000000Z", "-enddate", ends)
+    return directory
 
 
 @pytest.fixture(scope="session")

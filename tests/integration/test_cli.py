@@ -298,8 +298,7 @@ def test_a_near_miss_gets_a_hint(check):
     assert "ttl_jitter" in errors[0][2]
 
 
-@pytest.mark.parametrize("url", ["rediss://127.0.0.1:6379/0", "redis-cluster://127.0.0.1:7000,127.0.0.1:7001",
-                                 "redis-sentinel://127.0.0.1:26379/mymaster/0"])
+@pytest.mark.parametrize("url", ["redis-cluster://127.0.0.1:7000,127.0.0.1:7001"])
 def test_redis_forms_that_come_later_say_so(check, url):
     code, errors, _ = check(f"store:\n  redis: {url}\n")
     assert code == 2

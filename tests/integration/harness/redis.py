@@ -50,8 +50,9 @@ class RedisClient:
 class RedisServer:
     """A redis-server that keeps nothing on disk. May be killed, stalled and started again on the same port."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, *options):
         self.directory = directory
+        self._options = options
         self.port = free_port()
         self.socket_path = f"{directory}/redis.sock"
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -62,7 +63,7 @@ class RedisServer:
         log = open(f"{self.directory}/redis.log", "ab")
         self._process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket_path,
-             "--save", "", "--appendonly", "no", "--dir", self.directory, "--daemonize", "no"],
+             "--save", "", "--appendonly", "no", "--dir", self.directory, "--daemonize", "no", *self._options],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
         deadline = time.monotonic() + 10

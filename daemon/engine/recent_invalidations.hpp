@@ -1,0 +1,61 @@
+// The last invalidations that Redis has confirmed. A Redis that started again from what it had on disk, or a replica that became the
+// master, may never have seen them: it would bring the old values back. So they are repeated there. Bounded: the newest are kept.
+// What was cached since goes too: a load more, or a PUT, which a cache may always lose.
+// Lives on one thread, for the life of the process.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/engine/events.hpp"
+#include "daemon/engine/l2_store.hpp"
+#include "daemon/runtime/worker.hpp"
+
+namespace asidecar::engine {
+
+class cache;
+
+class recent_invalidations : public std::enable_shared_from_this<recent_invalidations> {
+ public:
+  using mode = l2_store::mode;
+  enum class kind : std::uint8_t { key, pattern, tag };
+  static constexpr std::size_t entries_max = 10'000;
+  static constexpr std::size_t bytes_max = std::size_t(1) << 20;
+  static constexpr std::chrono::hours age_max{1};  // by default Redis writes what has changed to disk within it
+
+  // `current`: the configuration at work; null at the end.
+  recent_invalidations(runtime::worker& home, std::function<std::shared_ptr<cache>()> current, event_sink& events)
+      : home_(home), current_(std::move(current)), events_(events) {}
+
+  void add(kind what, std::string name, mode how);
+
+  // The connection to Redis is up. `life`: of the server, unlike any other's and unlike its own before a restart; empty: not known,
+  // so it may be another one.
+  void store_is_up(std::string_view life);
+
+ private:
+  struct entry {
+    kind what;
+    mode how;
+    runtime::steady_time when;
+    std::string name;
+  };
+  using entries = std::deque<entry>;
+  void forget_old();
+  task<void> repeat(std::shared_ptr<recent_invalidations> self);
+  static task<bool> repeat_on(std::shared_ptr<cache> by, const entries& all);
+
+  runtime::worker& home_;
+  std::function<std::shared_ptr<cache>()> current_;
+  event_sink& events_;
+  entries entries_;
+  std::size_t bytes_ = 0;
+  std::string life_;
+  bool owed_ = false;       // to a server that has not confirmed them
+  bool repeating_ = false;
+};
+
+}  // namespace asidecar::engine
