@@ -51,6 +51,28 @@ bool take_userinfo(std::string_view& rest, std::string& user, std::string& passw
   return true;
 }
 
+std::optional<host_port> parse_host_port(std::string_view text, std::uint16_t default_port) {
+  std::string_view host;
+  std::string_view port;
+  if (!proto::split_authority(text, host, port)) return std::nullopt;
+  const auto number = port.empty() ? default_port : parse_port(port);
+  if (!number) return std::nullopt;
+  return host_port{std::string(strip_brackets(host)), *number};
+}
+
+std::optional<std::uint32_t> parse_db(std::string_view text) {
+  const auto number = proto::parse_decimal(text);
+  if (!number || *number > 100'000) return std::nullopt;
+  return static_cast<std::uint32_t>(*number);
+}
+
+// What stands behind a slash; none, or nothing behind it: database 0.
+std::optional<std::uint32_t> parse_db_path(std::string_view text) {
+  const auto slash = text.find('/');
+  if (slash == std::string_view::npos || slash + 1 == text.size()) return 0;
+  return parse_db(text.substr(slash + 1));
+}
+
 bool take_scheme(std::string_view& text, std::string_view scheme) {
   if (!text.starts_with(scheme)) return false;
   text.remove_prefix(scheme.size());
@@ -86,51 +108,36 @@ namespace {
 
 constexpr std::string_view sentinel_scheme = "redis-sentinel://";
 
-std::optional<host_port> parse_host_port(std::string_view text, std::uint16_t default_port) {
-  std::string_view host;
-  std::string_view port;
-  if (!proto::split_authority(text, host, port)) return std::nullopt;
-  const auto number = port.empty() ? default_port : parse_port(port);
-  if (!number) return std::nullopt;
-  return host_port{std::string(strip_brackets(host)), *number};
-}
-
-bool take_db(std::string_view text, std::uint32_t& db) {
-  if (text.empty()) return true;
-  const auto number = proto::parse_decimal(text);
-  if (!number || *number > 100'000) return false;
-  db = static_cast<std::uint32_t>(*number);
-  return true;
-}
-
 // redis-sentinel://[user:password@]h1[:p1],h2[:p2]/master[/db]
 std::optional<redis_url> parse_sentinel_url(std::string_view text) {
   constexpr std::uint16_t sentinel_port = 26379;
   constexpr std::size_t sentinels_max = 16;
   redis_url out;
   take_scheme(text, sentinel_scheme);
+  if (std::count(text.begin(), text.end(), '@') > 1) return std::nullopt;  // one for all; one in a password is written %40
   if (!take_userinfo(text, out.user, out.password)) return std::nullopt;
   const auto slash = text.find('/');
   if (slash == std::string_view::npos) return std::nullopt;
-  auto list = text.substr(0, slash);
-  for (bool last = false; !last;) {
+  for (auto list = text.substr(0, slash);;) {
     const auto comma = list.find(',');
-    last = comma == std::string_view::npos;
     const auto at = parse_host_port(list.substr(0, comma), sentinel_port);
     if (!at || out.sentinels.size() == sentinels_max) return std::nullopt;
     out.sentinels.push_back(*at);
-    if (!last) list.remove_prefix(comma + 1);
+    if (comma == std::string_view::npos) break;
+    list.remove_prefix(comma + 1);
   }
   const auto rest = text.substr(slash + 1);
-  const auto second = rest.find('/');
-  out.master = rest.substr(0, second);
+  const auto db = parse_db_path(rest);
+  out.master = rest.substr(0, rest.find('/'));
   const auto in_name = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_'; };
-  if (out.master.empty() || !std::all_of(out.master.begin(), out.master.end(), in_name)) return std::nullopt;
-  if (!take_db(second == std::string_view::npos ? "" : rest.substr(second + 1), out.db)) return std::nullopt;
+  if (out.master.empty() || !std::all_of(out.master.begin(), out.master.end(), in_name) || !db) return std::nullopt;
+  out.db = *db;
   return out;
 }
 
 }  // namespace
+
+std::string host_port::text() const { return (host.find(':') == std::string::npos ? host : '[' + host + ']') + ':' + std::to_string(port); }
 
 std::optional<redis_url> parse_redis_url(std::string_view text) {
   redis_url out;
@@ -143,18 +150,20 @@ std::optional<redis_url> parse_redis_url(std::string_view text) {
     if (query == std::string_view::npos) return out;
     auto parameter = text.substr(query + 1);
     if (!take_scheme(parameter, "db=")) return std::nullopt;
-    if (parameter.empty() || !take_db(parameter, out.db)) return std::nullopt;
+    const auto db = parse_db(parameter);
+    if (!db) return std::nullopt;
+    out.db = *db;
     return out;
   }
   if (text.starts_with(sentinel_scheme)) return parse_sentinel_url(text);
   out.tls = take_scheme(text, "rediss://");
   if (!out.tls && !take_scheme(text, "redis://")) return std::nullopt;
   if (!take_userinfo(text, out.user, out.password)) return std::nullopt;
-  const auto slash = text.find('/');
-  const auto at = parse_host_port(text.substr(0, slash), out.port);
-  if (!at || !take_db(slash == std::string_view::npos ? "" : text.substr(slash + 1), out.db)) return std::nullopt;
-  out.host = at->host;
-  out.port = at->port;
+  const auto at = parse_host_port(text.substr(0, text.find('/')), out.server.port);
+  const auto db = parse_db_path(text);
+  if (!at || !db) return std::nullopt;
+  out.server = *at;
+  out.db = *db;
   return out;
 }
 
@@ -168,15 +177,10 @@ std::optional<http_url> parse_http_url(std::string_view text) {
   }
   const auto slash = text.find('/');
   out.authority = text.substr(0, slash);
-  std::string_view host;
-  std::string_view port;
-  if (!proto::split_authority(out.authority, host, port)) return std::nullopt;
-  out.host = strip_brackets(host);
-  if (!port.empty()) {
-    const auto number = parse_port(port);
-    if (!number) return std::nullopt;
-    out.port = *number;
-  }
+  const auto at = parse_host_port(out.authority, out.port);
+  if (!at) return std::nullopt;
+  out.host = at->host;
+  out.port = at->port;
   if (slash != std::string_view::npos) out.base_path = text.substr(slash);
   while (out.base_path.ends_with('/')) out.base_path.pop_back();
   for (const char c : out.base_path)

@@ -22,6 +22,7 @@ struct host_port {
   std::uint16_t port = 0;
 
   bool operator==(const host_port&) const = default;
+  std::string text() const;
 };
 
 struct redis_url {
@@ -29,8 +30,7 @@ struct redis_url {
   std::string unix_path;             // empty: TCP
   std::vector<host_port> sentinels;  // not empty: they say where the server is, the master called `master`
   std::string master;
-  std::string host;
-  std::uint16_t port = 6379;
+  host_port server{"", 6379};
   std::string user;
   std::string password;
   std::uint32_t db = 0;

@@ -62,10 +62,12 @@ class checker {
   void check_store(const store_settings& s) {
     if (found_.broken("store.redis")) return;
     const auto url = parse_redis_url(s.redis);
+    if (!url) return;
+    const bool watched = !url->sentinels.empty();
     const std::array<std::pair<std::string_view, const std::string*>, 3> files{{{"store.ca", &s.ca}, {"store.cert", &s.cert}, {"store.key", &s.key}}};
     for (const auto& [path, file] : files)
-      if (url && !url->tls && !file->empty()) fail(std::string(path), "only a rediss:// store uses it");
-    if (url && url->sentinels.empty() && !s.sentinel_password.empty()) fail("store.sentinel_password", "only a redis-sentinel:// store uses it");
+      if (!url->tls && !file->empty()) fail(std::string(path), std::string("only a rediss:// store uses it") + (watched ? "; Sentinel over TLS is not supported" : ""));
+    if (!watched && !s.sentinel_password.empty()) fail("store.sentinel_password", "only a redis-sentinel:// store uses it");
     if (s.cert.empty() != s.key.empty())
       fail(s.cert.empty() ? "store.key" : "store.cert", "a certificate and its key are needed together: store.cert and store.key");
   }

@@ -63,11 +63,12 @@ void describe_listen(option_visitor& v, listen_settings& l) {
 }
 
 void describe_store(option_visitor& v, store_settings& s) {
-  v.url({"redis", "redis://[user:password@]host:port/db, rediss:// for TLS, redis+unix://[user:password@]/path?db=0, or redis-sentinel://[user:password@]h1:p1,h2:p2/master/db.", true}, s.redis, check_redis_url);
-  v.text({"ca", "rediss: PEM file of the certificate authorities to trust; empty: the system's."}, s.ca, anything);
-  v.text({"cert", "rediss: PEM file of the certificate, with its chain, to show a server that asks for one."}, s.cert, anything);
-  v.text({"key", "rediss: PEM file of the certificate's private key."}, s.key, anything);
-  v.secret({"sentinel_password", "redis-sentinel: the Sentinels' own password; the URL's is the servers'."}, s.sentinel_password);
+  v.url({"redis", "redis://[user:password@]host[:port][/db]; rediss://… the same over TLS; redis+unix://[user:password@]/path[?db=0]; "
+                  "redis-sentinel://[user:password@]host[:port],…/master[/db]: user and password are the servers'.", true}, s.redis, check_redis_url);
+  v.text({"ca", "PEM file of the certificate authorities for rediss; empty: the system's."}, s.ca, anything);
+  v.text({"cert", "PEM file of the certificate, with its chain, to show a rediss server that asks for one; needs store.key."}, s.cert, anything);
+  v.text({"key", "PEM file of that certificate's private key, not encrypted."}, s.key, anything);
+  v.secret({"sentinel_password", "Password of the Sentinels themselves; the one in the URL is for the Redis servers."}, s.sentinel_password);
   v.text({"prefix", "The value of key K is at the Redis key <prefix>K."}, s.prefix, check_prefix);
   v.choice({"format", "record keeps metadata with the value; raw is the plain body, shared with other apps."}, s.format, {"record", "raw"});
   v.duration({"timeout", "Budget of one Redis operation; past it the request goes on without Redis."}, s.timeout, milliseconds(1), std::chrono::minutes(1));

@@ -1,4 +1,5 @@
-// The record: how a value and its metadata lie in Redis under `format: record`. Pure; any thread.
+// The record: how a value and its metadata lie in Redis under `format: record`. Any thread. Pure, but for append_inflated(), which keeps
+// hot bodies per thread (hot_bodies.hpp).
 //
 // Layout, little endian, version 2:
 //    0  u8[4]  magic "ASC" and the version
@@ -47,7 +48,7 @@ struct record {
   std::uint64_t tags_hash = 0;     // of the names, see hash_tags
   std::string_view tag_versions;   // tag_version_bytes each
   std::string_view body;
-  std::uint64_t checksum = 0;      // of the bytes it was decoded from
+  std::uint64_t checksum = 0;      // set by decode; encode_record() makes its own
 };
 
 // Longest metadata string a record can hold; encode_record drops nothing, so callers check.

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <stdexcept>
 #include <thread>
+#include <tuple>
 
 #include "config/config.hpp"
 #include "daemon/app/service.hpp"
@@ -88,7 +89,8 @@ class daemon {
   observe::metrics metrics_;
   engine::shared_state shared_;
   std::vector<std::unique_ptr<lane>> lanes_;
-  std::shared_ptr<redis::backplane> backplane_;  // null without a store; on the first lane
+  std::shared_ptr<redis::sentinels> sentinels_;  // null: the store's URL names its server; on the first lane
+  std::shared_ptr<redis::backplane> backplane_;  // null without a store; likewise
   std::shared_ptr<engine::write_behind> behind_;  // likewise
   std::vector<std::shared_ptr<engine::warmup>> warm_;     // likewise, of the configuration at work
   std::shared_ptr<generation> current_;          // the first lane's thread only
@@ -139,8 +141,8 @@ daemon::daemon(config::settings settings, std::string path)
   auto& first = *lanes_.front();
   behind_ = std::make_shared<engine::write_behind>(first.worker, [&first] { return first.api->current(); }, metrics_.write_behind(), *log_);
   current_ = std::make_shared<generation>(std::move(settings), metrics_);
-  current_->sentinels = make_sentinels(current_->settings, first.worker, *log_);
-  backplane_ = make_backplane(*current_, first.worker, shared_, metrics_, *log_);
+  sentinels_ = make_sentinels(current_->settings, first.worker, *log_);
+  backplane_ = make_backplane(current_->settings, sentinels_, first.worker, shared_, metrics_, *log_);
   metrics_.gauge("asidecar_l1_bytes", "Bytes held in L1.", [this] { return static_cast<double>(shared_.l1.bytes()); });
   metrics_.gauge("asidecar_l1_entries", "Values held in L1.", [this] { return static_cast<double>(shared_.l1.entries()); });
   metrics_.gauge("asidecar_flights", "Loads under way.", [this] { return static_cast<double>(shared_.flights.size()); });
@@ -199,7 +201,8 @@ int daemon::run() {
 // Nothing when a newer configuration came meanwhile, or the end.
 task<std::optional<service>> daemon::prepare(lane& l, std::shared_ptr<generation> g) {
   l.latest = g;
-  std::optional<service> s = make_service(*g, l.worker, lanes_.size(), shared_, backplane_, l.doubts, l.recent, [behind = behind_] { behind->wake(); }, metrics_, *log_);
+  const lasting process{shared_, sentinels_, backplane_, l.doubts, l.recent, [behind = behind_] { behind->wake(); }};
+  std::optional<service> s = make_service(*g, l.worker, lanes_.size(), process, metrics_, *log_);
   l.use(*s);
   if (s->store) co_await s->store->wait_up(l.worker.time->now() + std::min(g->settings.store->timeout, first_connect_max));
   if (l.stopping || l.latest != g) s.reset();
@@ -220,7 +223,7 @@ void daemon::serve(lane& l, service s, bool at_startup) {
 }
 
 task<void> daemon::start_lane(lane& l, std::shared_ptr<generation> g) {
-  if (g->sentinels && l.worker.index == 0) g->sentinels->start();
+  if (sentinels_ && l.worker.index == 0) sentinels_->start();
   if (backplane_ && l.worker.index == 0) backplane_->start();
   std::optional<service> s;
   while (!s && !l.stopping) {
@@ -283,12 +286,10 @@ const char* daemon::fixed_at_start(const config::settings& now, const config::se
   if (now.listen.max_connections != wanted.listen.max_connections) return "listen.max_connections";
   if (now.threads != wanted.threads) return "threads";
   if (now.l1.size != wanted.l1.size || now.store.has_value() != wanted.store.has_value()) return "l1.size or the presence of store";
-  if (now.store && (now.store->redis != wanted.store->redis || now.store->prefix != wanted.store->prefix || now.store->format != wanted.store->format ||
-                    now.store->backplane != wanted.store->backplane))
-    return "store.redis, store.prefix, store.format or store.backplane";
-  if (now.store && (now.store->ca != wanted.store->ca || now.store->cert != wanted.store->cert || now.store->key != wanted.store->key ||
-                    now.store->sentinel_password != wanted.store->sentinel_password))
-    return "store.sentinel_password, store.ca, store.cert or store.key (the files themselves may: they are read at each connection)";
+  const auto fixed = [](const config::store_settings& of) {
+    return std::tie(of.redis, of.ca, of.cert, of.key, of.sentinel_password, of.prefix, of.format, of.backplane);
+  };
+  if (now.store && fixed(*now.store) != fixed(*wanted.store)) return "one of store.redis, ca, cert, key, sentinel_password, prefix, format and backplane";
   if (now.log.format != wanted.log.format) return "log.format";
   return nullptr;
 }
@@ -305,7 +306,6 @@ void daemon::reload() {
   }
   log_->set_level(loaded.value->log.level);
   auto next = std::make_shared<generation>(std::move(*loaded.value), metrics_);
-  next->sentinels = current_->sentinels;
   next->tags_version = current_->tags_version + (tags_differ(current_->settings, next->settings) ? 1 : 0);
   current_ = std::move(next);
   for (auto& l : lanes_)
@@ -349,10 +349,11 @@ task<void> daemon::stop_lane(lane& l) {
   l.server->abandon();
   if (first && admin_server_) admin_server_->abandon();
   l.doubts->stop();
+  l.recent->stop();
   l.stop_bell->ring();
   l.api->serve_with(nullptr);
   if (backplane_ && first) backplane_->stop();
-  if (first && current_->sentinels) current_->sentinels->stop();
+  if (sentinels_ && first) sentinels_->stop();
   const bool all_ended = co_await l.worker.tasks.join(*l.worker.time, deadline);
   if (!all_ended) {
     // What still waits for an origin or for Redis ends now, while there is a loop to run it.

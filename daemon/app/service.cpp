@@ -59,7 +59,12 @@ redis::connection::terms redis_terms(const config::settings& s, std::string name
   if (!url) throw std::runtime_error("store.redis is not a Redis URL");
   // Other writers may keep larger values than ours; what is beyond even this is treated as a broken connection.
   constexpr std::uint64_t reply_bytes = std::uint64_t(64) << 20;
-  return {*url, s.store->timeout, std::max(reply_bytes, 2 * largest_value(s)), std::move(name), {s.store->ca, s.store->cert, s.store->key}, std::move(finder)};
+  return {.url = *url,
+          .timeout = s.store->timeout,
+          .reply_max = std::max(reply_bytes, 2 * largest_value(s)),
+          .name = std::move(name),
+          .tls = {s.store->ca, s.store->cert, s.store->key},
+          .finder = std::move(finder)};
 }
 
 std::string lower(std::string text) {
@@ -116,17 +121,14 @@ std::shared_ptr<redis::sentinels> make_sentinels(const config::settings& s, runt
   return terms.url.sentinels.empty() ? nullptr : std::make_shared<redis::sentinels>(home, terms, s.store->sentinel_password, events);
 }
 
-std::shared_ptr<redis::backplane> make_backplane(const generation& from, runtime::worker& home, engine::shared_state& shared,
-                                                 observe::metrics& metrics, engine::event_sink& events) {
-  const auto& s = from.settings;
+std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, std::shared_ptr<redis::server_finder> finder, runtime::worker& home,
+                                                 engine::shared_state& shared, observe::metrics& metrics, engine::event_sink& events) {
   if (!s.store) return nullptr;
-  return std::make_shared<redis::backplane>(home, redis_terms(s, "backplane", from.sentinels), *s.store, s.l1.size > 0, shared, metrics.backplane(), events);
+  return std::make_shared<redis::backplane>(home, redis_terms(s, "backplane", std::move(finder)), *s.store, s.l1.size > 0, shared, metrics.backplane(), events);
 }
 
-service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     std::shared_ptr<redis::backplane> backplane, std::shared_ptr<engine::writes_in_doubt> doubts,
-                     std::shared_ptr<engine::recent_invalidations> recent, std::function<void()> appended,
-                     observe::metrics& metrics, engine::event_sink& events) {
+service make_service(const generation& from, runtime::worker& worker, std::size_t workers, const lasting& process, observe::metrics& metrics,
+                     engine::event_sink& events) {
   const auto& s = from.settings;
   service out;
   std::unique_ptr<engine::l2_store> store;
@@ -144,18 +146,18 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
     out.resources.push_back(kept);
   };
   if (s.store) {
-    out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis", from.sentinels), metrics.store(worker.index), events);
-    out.store->when_up([recent](std::string_view run_id) { recent->store_is_up(run_id); });
+    out.store = std::make_shared<redis::connection>(worker, redis_terms(s, "redis", process.finder), metrics.store(worker.index), events);
+    out.store->when_up([recent = process.recent, was_up = false](std::string_view run_id) mutable { recent->store_is_up(run_id, std::exchange(was_up, true)); });
     keep(out.store);
-    store = redis::make_store(worker, out.store, std::move(backplane), *s.store);
+    store = redis::make_store(worker, out.store, process.backplane, *s.store);
     terms.own_fills_are_heard = s.store->backplane == config::backplane_kind::tracking;
     terms.lock_ttl = s.store->lock_ttl;
     terms.lock_wait = s.store->lock_wait;
   }
   metrics.set_has_store(s.store.has_value());
-  auto cache = std::make_shared<engine::cache>(worker, shared, std::move(store), terms, events);
-  cache->use_doubts(std::move(doubts));
-  cache->use_recent(std::move(recent));
+  auto cache = std::make_shared<engine::cache>(worker, process.shared, std::move(store), terms, events);
+  cache->use_doubts(process.doubts);
+  cache->use_recent(process.recent);
   std::map<std::string, std::shared_ptr<origin::origin>> origins;
   for (const auto& o : s.origins) {
     auto made = make_origin(worker, o, workers);
@@ -188,7 +190,7 @@ service make_service(const generation& from, runtime::worker& worker, std::size_
   data->cache = std::move(cache);
   data->who = from.who;
   if (s.store) data->prefix = s.store->prefix;
-  data->appended = std::move(appended);
+  data->appended = process.journal_appended;
   data->raw_values = s.store && s.store->format == config::value_format::raw;
   out.data = std::move(data);
   return out;

@@ -2,6 +2,7 @@
 // request that uses it is done, it stops its connections.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -25,7 +26,16 @@ struct generation {
   std::uint32_t tags_version = 0;  // grows when a reload changes the tags of a route
   std::map<std::string, std::shared_ptr<origin::guard>> guards;
   std::shared_ptr<const http::admission> who;
-  std::shared_ptr<redis::sentinels> sentinels;  // null: the store's URL names its server
+};
+
+// What outlives configurations, as one thread sees it.
+struct lasting {
+  engine::shared_state& shared;
+  std::shared_ptr<redis::server_finder> finder;  // null: the store's URL names its server
+  std::shared_ptr<redis::backplane> backplane;   // null without a store
+  std::shared_ptr<engine::writes_in_doubt> doubts;
+  std::shared_ptr<engine::recent_invalidations> recent;
+  std::function<void()> journal_appended;
 };
 
 // Something with coroutines of its own, which end once it is stopped. The cache over it stops it when it goes; at the end of the
@@ -47,13 +57,11 @@ struct service {
 std::shared_ptr<redis::sentinels> make_sentinels(const config::settings& s, runtime::worker& home, engine::event_sink& events);
 
 // Null without a store. Likewise.
-std::shared_ptr<redis::backplane> make_backplane(const generation& from, runtime::worker& home, engine::shared_state& shared,
-                                                 observe::metrics& metrics, engine::event_sink& events);
+std::shared_ptr<redis::backplane> make_backplane(const config::settings& s, std::shared_ptr<redis::server_finder> finder, runtime::worker& home,
+                                                 engine::shared_state& shared, observe::metrics& metrics, engine::event_sink& events);
 
 // Throws std::runtime_error when something of the configuration turns out not to work.
-service make_service(const generation& from, runtime::worker& worker, std::size_t workers, engine::shared_state& shared,
-                     std::shared_ptr<redis::backplane> backplane, std::shared_ptr<engine::writes_in_doubt> doubts,
-                     std::shared_ptr<engine::recent_invalidations> recent, std::function<void()> appended,
-                     observe::metrics& metrics, engine::event_sink& events);
+service make_service(const generation& from, runtime::worker& worker, std::size_t workers, const lasting& process, observe::metrics& metrics,
+                     engine::event_sink& events);
 
 }  // namespace asidecar::app

@@ -283,10 +283,11 @@ task<cache::put_outcome> cache::put(read_request to, std::unique_ptr<loaded> giv
   }
   bool done = false;
   if (made.storable) {
-    done = co_await store_->put(item_of(to), made.value, now);
+    done = co_await store_->put(item_of(to), made.value, now);  // not remembered: a Redis with older data has an older value, or none
   } else {
     const auto removed = co_await store_->invalidate(keys, mode::purge, now);
     done = removed.has_value();
+    if (done) remember(recent_invalidations::kind::key, keys, mode::purge);
   }
   shared_.flights.overtake(to.key);  // begun since then, with what Redis held before
   // Another writer's news may have come meanwhile: then the copy stays out, by the stamp.
@@ -305,8 +306,7 @@ task<cache::count> cache::invalidate(std::vector<std::string> keys, mode how) {
   if (!store_) co_return held;
   const auto removed = co_await store_->invalidate(keys, how, worker_.time->wall_now());
   shared_.forget(keys);
-  if (removed && recent_)
-    for (auto& key : keys) recent_->add(recent_invalidations::kind::key, std::move(key), how);
+  if (removed) remember(recent_invalidations::kind::key, keys, how);
   co_return removed;
 }
 
@@ -340,8 +340,7 @@ task<cache::count> cache::invalidate_tags(std::vector<std::string> tags, mode ho
   if (!store_) co_return tags.size();
   const auto done = co_await store_->invalidate_tags(tags, how);
   for (const auto& tag : tags) shared_.forget_tag(tag);
-  if (done && recent_)
-    for (auto& tag : tags) recent_->add(recent_invalidations::kind::tag, std::move(tag), how);
+  if (done) remember(recent_invalidations::kind::tag, tags, how);
   co_return done;
 }
 
@@ -357,6 +356,11 @@ task<cache::count> cache::invalidate_variants(std::vector<std::string> keys, mod
     total += *done;
   }
   co_return total;
+}
+
+void cache::remember(recent_invalidations::kind what, const std::vector<std::string>& names, mode how) {
+  if (!recent_) return;
+  for (const auto& name : names) recent_->add(what, name, how);
 }
 
 // For a daemon without a store, whose only copy this is.

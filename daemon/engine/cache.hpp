@@ -233,6 +233,7 @@ class cache : public std::enable_shared_from_this<cache> {
   bool keep_in_l1_untrusted(std::string_view key, const route& r, const proto::record& what, const fences::stamp& stamp, core::milliseconds longest,
                             arrival how = arrival::read);
   bool mark_stale_in_l1(const std::string& key);
+  void remember(recent_invalidations::kind what, const std::vector<std::string>& names, mode how);
 
   runtime::worker& worker_;
   shared_state& shared_;

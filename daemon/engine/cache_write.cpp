@@ -81,7 +81,7 @@ task<cache::write_answer> cache::write_through(read_request to, writer& by, writ
   if (!kept || !r.forward_headers.empty()) {
     co_await invalidate_written(to, out);
   }
-  if (kept && recent_) recent_->add(recent_invalidations::kind::key, to.key, mode::purge);  // a store that forgets it has the older value
+  if (kept) remember(recent_invalidations::kind::key, keys, mode::purge);  // a Redis without it would have the value from before
   shared_.forget(keys);
   co_return out;
 }

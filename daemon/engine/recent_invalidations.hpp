@@ -4,11 +4,13 @@
 // Lives on one thread, for the life of the process.
 #pragma once
 
-#include <deque>
 #include <functional>
+#include <list>
+#include <map>
 #include <memory>
 #include <string>
-#include <vector>
+#include <string_view>
+#include <tuple>
 
 #include "daemon/engine/events.hpp"
 #include "daemon/engine/l2_store.hpp"
@@ -28,13 +30,14 @@ class recent_invalidations : public std::enable_shared_from_this<recent_invalida
 
   // `current`: the configuration at work; null at the end.
   recent_invalidations(runtime::worker& home, std::function<std::shared_ptr<cache>()> current, event_sink& events)
-      : home_(home), current_(std::move(current)), events_(events) {}
+      : home_(home), current_(std::move(current)), events_(events), bell_(home.time->make_alarm()) {}
 
   void add(kind what, std::string name, mode how);
 
-  // The connection to Redis is up. `life`: of the server, unlike any other's and unlike its own before a restart; empty: not known,
-  // so it may be another one.
-  void store_is_up(std::string_view life);
+  // The connection to Redis is up. `run_id`: of the server, unlike any other's and unlike its own before a restart; empty: it does not
+  // say. `was_lost`: the connection was up before.
+  void store_is_up(std::string_view run_id, bool was_lost);
+  void stop();  // nothing is repeated any more
 
  private:
   struct entry {
@@ -43,19 +46,28 @@ class recent_invalidations : public std::enable_shared_from_this<recent_invalida
     runtime::steady_time when;
     std::string name;
   };
-  using entries = std::deque<entry>;
+  // In the order added, each once.
+  struct list {
+    std::list<entry> entries;
+    std::map<std::tuple<kind, mode, std::string_view>, std::list<entry>::iterator> index;
+    std::size_t bytes = 0;
+
+    void add(entry e);
+    void erase(std::list<entry>::iterator at);
+  };
   void forget_old();
-  task<void> repeat(std::shared_ptr<recent_invalidations> self);
-  static task<bool> repeat_on(std::shared_ptr<cache> by, const entries& all);
+  task<void> repeat_until_confirmed(std::shared_ptr<recent_invalidations> self);
+  static task<bool> repeat(std::shared_ptr<cache> by, const list& all);
 
   runtime::worker& home_;
   std::function<std::shared_ptr<cache>()> current_;
   event_sink& events_;
-  entries entries_;
-  std::size_t bytes_ = 0;
-  std::string life_;
-  bool owed_ = false;       // to a server that has not confirmed them
+  std::unique_ptr<runtime::alarm> bell_;
+  list kept_;
+  std::string run_id_;
+  bool owed_ = false;  // to a server that has not confirmed them
   bool repeating_ = false;
+  bool stopped_ = false;
 };
 
 }  // namespace asidecar::engine

@@ -1,15 +1,12 @@
 #include "daemon/redis/connection.hpp"
 
-#include <boost/asio/connect.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl/error.hpp>
-#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <cstring>
 
 #include "daemon/core/backoff.hpp"
+#include "daemon/redis/tls_stream.hpp"
 
 namespace asidecar::redis {
 namespace {
@@ -21,26 +18,11 @@ constexpr std::size_t waiting_max = 100'000;
 constexpr std::size_t out_bytes_max = 64U << 20;
 constexpr std::size_t read_bytes = 64 * 1024;
 
-struct attempt {
-  explicit attempt(runtime::io_executor e) : names(e) {}
-  asio::ip::basic_resolver<asio::ip::tcp, runtime::io_executor> names;
-  bool over = false;
-
-  struct end_of {
-    std::shared_ptr<attempt> what;
-    ~end_of() { what->over = true; }
-  };
-};
-
 }  // namespace
-
-struct connection::tls_stream : asio::ssl::stream<socket&> {
-  using stream::stream;
-};
 
 connection::connection(runtime::worker& w, terms t, engine::store_stats& stats, engine::event_sink& events)
     : worker_(w), terms_(std::move(t)), stats_(stats), events_(events),
-      socket_(w.executor()), server_{terms_.url.host, terms_.url.port}, due_timer_(w.executor()), pause_(w.time->make_alarm()) {}
+      socket_(w.executor()), due_timer_(w.executor()), pause_(w.time->make_alarm()) {}
 
 void connection::start() {
   if (terms_.finder) terms_.finder->tell_of_moves(weak_from_this());
@@ -78,130 +60,6 @@ task<void> connection::live(std::shared_ptr<connection> self) {
     pause = std::min(pause * 2, pause_max);
     stats_.reconnects.add();
   }
-}
-
-task<error_code> connection::open() {
-  error_code ignored;
-  socket_.close(ignored);
-  // The timer's handler may already be on its way when this ends: it shares what it touches, and looks whether it is too late.
-  const auto running = std::make_shared<attempt>(worker_.executor());
-  const attempt::end_of at_end{running};
-  timer limit(worker_.executor(), std::max(terms_.timeout, milliseconds(1000)));
-  if (!terms_.url.unix_path.empty()) {
-    auto [ec] = co_await socket_.async_connect(asio::local::stream_protocol::endpoint(terms_.url.unix_path), runtime::as_result);
-    if (!ec) socket_.non_blocking(true, ec);
-    co_return ec;
-  }
-  limit.async_wait([running, self = shared_from_this()](error_code ec) {
-    if (ec || running->over) return;
-    running->names.cancel();
-    error_code e;
-    self->socket_.close(e);
-  });
-  if (terms_.finder) co_await find_server();
-  if (!trouble_.empty()) co_return asio::error::host_not_found;
-  auto [resolved, results] = co_await running->names.async_resolve(server_.host, std::to_string(server_.port), runtime::as_result);
-  if (resolved) co_return resolved;
-  error_code ec = asio::error::host_not_found;
-  for (const auto& entry : results) {
-    if (state_ == state::stopped) co_return asio::error::operation_aborted;
-    socket_.close(ignored);
-    auto [connected] = co_await socket_.async_connect(entry.endpoint(), runtime::as_result);
-    ec = connected;
-    if (!ec) break;
-  }
-  if (!ec) socket_.set_option(asio::ip::tcp::no_delay(true), ec);
-  if (!ec) socket_.non_blocking(true, ec);
-  if (!ec && terms_.url.tls) ec = co_await start_tls();
-  co_return ec;
-}
-
-// Sets server_, or trouble_.
-task<void> connection::find_server() {
-  server_ = {};
-  const auto deadline = worker_.time->now() + std::max(terms_.timeout, milliseconds(1000));
-  for (;;) {
-    const auto found = terms_.finder->where();
-    if (found) server_ = *found;
-    else if (worker_.time->now() >= deadline || state_ == state::stopped) trouble_ = terms_.finder->trouble();
-    if (found || !trouble_.empty()) co_return;
-    co_await pause_->wait_until(worker_.time->now() + milliseconds(5));
-  }
-}
-
-// A server that Sentinels have just named may not have heard of it yet, and one of old may not either.
-task<bool> connection::is_master() {
-  auto words = words_of("ROLE");
-  const auto role = co_await run_unready(std::move(words));
-  const bool yes = role && !role->elements.empty() && role->elements.front().text == "master";
-  if (role && !role->is_error() && !yes) trouble_ = "the server that Sentinel names is no master";
-  co_return yes;
-}
-
-task<std::string> connection::run_id() {
-  auto words = words_of("INFO", "server");
-  const auto info = co_await run_unready(std::move(words));
-  trouble_.clear();  // an ACL may forbid it
-  constexpr std::string_view name = "run_id:";
-  const auto at = info ? info->text.find(name) : std::string::npos;
-  if (!info || info->is_error() || at == std::string::npos) co_return std::string();
-  const auto from = at + name.size();
-  co_return info->text.substr(from, info->text.find_first_of("\r\n", from) - from);
-}
-
-void connection::server_moved() {
-  asio::post(worker_.executor(), [self = shared_from_this()] {
-    const auto now = self->terms_.finder->where();
-    if (now && *now != self->server_ && !self->server_.host.empty() && self->state_ != state::stopped) self->drop("the master is another server now");
-  });
-}
-
-task<error_code> connection::start_tls() {
-  runtime::tls_client client(terms_.tls);  // each time: certificates are renewed
-  if (!client.trouble.empty()) {
-    trouble_ = client.trouble;
-    co_return asio::error::operation_aborted;
-  }
-  const auto stream = std::make_shared<tls_stream>(socket_, client.context);
-  tls_ = stream;
-  runtime::expect_host(*stream, terms_.url.host);
-  auto [ec] = co_await stream->async_handshake(asio::ssl::stream_base::client, runtime::as_result);
-  if (ec) trouble_ = "TLS: " + ec.message();
-  co_return ec;
-}
-
-task<void> connection::handshake([[maybe_unused]] std::shared_ptr<connection> self) {
-  std::vector<std::vector<std::string>> greetings;
-  if (!terms_.url.password.empty()) {
-    greetings.push_back(words_of("AUTH"));
-    if (!terms_.url.user.empty()) greetings.back().push_back(terms_.url.user);
-    greetings.back().push_back(terms_.url.password);
-  }
-  if (terms_.url.db != 0) greetings.push_back(words_of("SELECT", std::to_string(terms_.url.db)));
-  greetings.push_back(words_of("PING"));
-  bool fine = true;
-  for (auto& words : greetings) {
-    const auto answer = co_await run_unready(std::move(words));
-    fine = answer && !answer->is_error();
-    if (!fine) break;
-  }
-  if (fine && terms_.finder) fine = co_await is_master();
-  if (fine && subscriber_ != nullptr) fine = co_await subscriber_->prepare(*this);
-  std::string server_life;
-  if (fine && !when_up_.empty()) server_life = co_await run_id();
-  if (state_ != state::connecting) co_return;
-  if (!fine) {
-    drop(trouble_);  // read_replies ends, and with it this attempt
-    co_return;
-  }
-  state_ = state::up;
-  was_up_ = true;
-  counted_ = true;
-  stats_.up.fetch_add(1);
-  events_.event(said_down_ ? engine::severity::warn : engine::severity::debug, terms_.name + " is back");
-  said_down_ = false;
-  if (subscriber_ != nullptr) subscriber_->on_up();
-  for (const auto& then : when_up_) then(server_life);
 }
 
 task<reply> connection::run_unready(std::vector<std::string> words) {
@@ -312,22 +170,19 @@ void connection::write_rest() {
 }
 
 task<void> connection::read_replies() {
-  const auto buffer = std::make_unique_for_overwrite<char[]>(read_bytes);
   const auto encrypted = tls_;
+  if (encrypted) co_await read_replies_from(*encrypted);
+  else co_await read_replies_from(socket_);
+}
+
+template <class Stream>
+task<void> connection::read_replies_from(Stream& from) {
+  const auto buffer = std::make_unique_for_overwrite<char[]>(read_bytes);
   std::string_view kept;  // at its beginning: the first part of a reply
   for (;;) {
-    const auto room = asio::buffer(buffer.get() + kept.size(), read_bytes - kept.size());
-    std::size_t n = 0;
-    if (encrypted) {
-      auto [ec, got] = co_await encrypted->async_read_some(room, runtime::as_result);
-      if (ec.category() == boost::asio::error::get_ssl_category()) trouble_ = "TLS: " + ec.message();  // e.g. our certificate was refused
-      if (ec) co_return;
-      n = got;
-    } else {
-      auto [ec, got] = co_await socket_.async_read_some(room, runtime::as_result);
-      if (ec) co_return;
-      n = got;
-    }
+    auto [ec, n] = co_await from.async_read_some(asio::buffer(buffer.get() + kept.size(), read_bytes - kept.size()), runtime::as_result);
+    if (ec.category() == boost::asio::error::get_ssl_category()) trouble_ = "TLS: " + ec.message();  // e.g. our certificate was refused
+    if (ec) co_return;
     kept = {buffer.get(), kept.size() + n};
     if (!deliver(kept)) {
       trouble_ = "a reply that is not RESP";

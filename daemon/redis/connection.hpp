@@ -134,12 +134,15 @@ class connection : public std::enable_shared_from_this<connection> {
 
   task<void> live(std::shared_ptr<connection> self);
   task<error_code> open();
+  std::chrono::milliseconds attempt_max() const;
+  task<std::optional<config::host_port>> find_server();
   task<error_code> start_tls();
-  task<void> find_server();
-  task<bool> is_master();
-  task<std::string> run_id();
   task<void> handshake(std::shared_ptr<connection> self);
+  task<bool> is_master();
+  task<std::optional<std::string>> server_run_id();
   task<void> read_replies();
+  template <class Stream>
+  task<void> read_replies_from(Stream& from);
   bool deliver(std::string_view& bytes);
   bool deliver_read();
   call* next_waiting();
@@ -164,7 +167,8 @@ class connection : public std::enable_shared_from_this<connection> {
 
   state state_ = state::down;
   socket socket_;
-  config::host_port server_;         // of the present attempt
+  std::optional<config::host_port> server_;  // of this attempt or the one before; unset: none yet, or a Unix socket
+  std::unique_ptr<runtime::tls_client> tls_client_;  // from the first attempt with TLS on
   std::shared_ptr<tls_stream> tls_;  // over socket_, null: plain; shared with what is under way on it, which may end after the next one began
   timer due_timer_;
   std::unique_ptr<runtime::alarm> pause_;

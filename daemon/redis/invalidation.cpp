@@ -63,6 +63,17 @@ task<invalidation::count> invalidation::matching(std::string glob, mode how, cor
 }
 
 task<invalidation::count> invalidation::tags(std::vector<std::string> all, mode how) {
+  std::uint64_t total = 0;
+  for (std::size_t from = 0; from < all.size(); from += keys_per_command) {
+    const auto end = std::min(all.size(), from + keys_per_command);
+    const auto n = co_await some_tags(std::span(all).subspan(from, end - from), how);
+    if (!n) co_return std::nullopt;
+    total += *n;
+  }
+  co_return total;
+}
+
+task<invalidation::count> invalidation::some_tags(std::span<const std::string> all, mode how) {
   batch b(*connection_);
   for (const auto& tag : all) {
     tags_.invalidate(b, tag, how);

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +29,7 @@ class invalidation {
   task<count> tags(std::vector<std::string> all, mode how);
 
  private:
+  task<count> some_tags(std::span<const std::string> all, mode how);
   task<count> purge(std::vector<std::string> names);
   task<count> expire(std::vector<std::string> names, core::wall_time now);
   task<count> unlink_locks(std::vector<std::string> names);

@@ -8,37 +8,30 @@ namespace asidecar::redis {
 namespace {
 
 constexpr std::chrono::seconds ask_every{1};
-constexpr std::chrono::milliseconds ask_again_at_start{5};
-
-std::string text_of(const config::host_port& at) {
-  return (at.host.find(':') == std::string::npos ? at.host : '[' + at.host + ']') + ':' + std::to_string(at.port);
-}
+constexpr std::chrono::milliseconds ask_first_every{10};  // for as long as connecting takes
+constexpr std::chrono::seconds first_while{1};
 
 }  // namespace
 
 sentinels::sentinels(runtime::worker& home, const connection::terms& like, const std::string& password, engine::event_sink& events)
-    : home_(home), master_name_(like.url.master), events_(events), stopped_(home.time->make_alarm()) {
+    : home_(home), master_name_(like.url.master), events_(events), bell_(home.time->make_alarm()) {
   for (const auto& at : like.url.sentinels) {
-    connection::terms t = like;
-    t.url = {};
-    t.url.host = at.host;
-    t.url.port = at.port;
-    t.url.password = password;
-    t.name = "sentinel " + text_of(at);
-    t.finder = nullptr;
-    connections_.push_back(std::make_shared<connection>(home, std::move(t), stats_, events));
+    config::redis_url url;
+    url.server = at;
+    url.password = password;
+    connections_.push_back(std::make_shared<connection>(home, connection::terms{url, like.timeout, like.reply_max, "sentinel " + at.text()}, stats_, events));
   }
 }
 
 void sentinels::start() {
   for (const auto& c : connections_) c->start();
-  home_.tasks.spawn(ask_on(shared_from_this()));
+  home_.tasks.spawn(follow_master(shared_from_this()));
 }
 
 void sentinels::stop() {
   stopping_ = true;
   for (const auto& c : connections_) c->stop();
-  stopped_->ring();
+  bell_->ring();
 }
 
 std::optional<config::host_port> sentinels::where() const {
@@ -50,50 +43,61 @@ std::string sentinels::trouble() const { return "no Sentinel says where the mast
 
 void sentinels::tell_of_moves(std::weak_ptr<connection> who) {
   const std::lock_guard lock(mutex_);
-  std::erase_if(told_, [](const auto& c) { return c.expired(); });
-  told_.push_back(std::move(who));
+  std::erase_if(to_master_, [](const auto& c) { return c.expired(); });
+  to_master_.push_back(std::move(who));
 }
 
-task<void> sentinels::ask_on([[maybe_unused]] std::shared_ptr<sentinels> self) {
+std::optional<sentinels::answer> sentinels::believable(const std::optional<answer>& known, std::span<const answer> answers, std::size_t asked) {
+  const auto newest = std::max_element(answers.begin(), answers.end(), [](const auto& a, const auto& b) { return a.epoch < b.epoch; });
+  if (newest == answers.end()) return std::nullopt;
+  const bool majority = answers.size() > asked / 2;
+  if (known && newest->epoch < known->epoch && !majority) return std::nullopt;
+  return *newest;
+}
+
+task<void> sentinels::follow_master([[maybe_unused]] std::shared_ptr<sentinels> self) {
+  const auto started = home_.time->now();
   while (!stopping_) {
-    std::optional<answer> newest;
-    std::size_t answered = 0;
-    bool one_is_up = false;
+    std::vector<answer> answers;
+    trouble_.clear();
     for (const auto& c : connections_) {
       if (!c->up()) continue;
-      one_is_up = true;
       const auto a = co_await ask(*c);
-      if (!a) continue;
-      ++answered;
-      if (!newest || a->epoch > newest->epoch) newest = a;
+      if (a) answers.push_back(*a);
     }
-    // A Sentinel that was cut off may still name the master of old; but a majority that begins anew, with small numbers, is right.
-    const bool most = answered > connections_.size() / 2;
-    const bool first = !known_;  // written on this thread only
-    if (newest && (first || most || newest->epoch >= known_->epoch)) believe(*newest);
-    if (!newest && one_is_up && !std::exchange(said_unknown_, true))
-      events_.event(engine::severity::warn, "a Sentinel knows no such master", {{"master", master_name_}});
-    if (newest) said_unknown_ = false;
-    const auto pause = known_ || said_unknown_ ? std::chrono::milliseconds(ask_every) : ask_again_at_start;
-    if (!stopping_) co_await stopped_->wait_until(home_.time->now() + pause);
+    if (const auto next = believable(known_, answers, connections_.size())) believe(*next);  // known_ is written on this thread only
+    if (!trouble_.empty() && trouble_ != said_trouble_) events_.event(engine::severity::warn, "a Sentinel does not say where the redis master is", {{"master", master_name_}, {"why", trouble_}});
+    said_trouble_ = trouble_;
+    const auto now = home_.time->now();
+    const bool first = !known_ && now < started + first_while;
+    if (!stopping_) co_await bell_->wait_until(now + (first ? ask_first_every : std::chrono::milliseconds(ask_every)));
   }
 }
 
-// The reply is a flat list of names and values.
+// The address from the one command that names the promoted server while a failover still goes on, when the epoch is the new one already; the
+// epoch from a flat list of names and values.
 task<std::optional<sentinels::answer>> sentinels::ask(connection& c) {
-  auto words = words_of("SENTINEL", "MASTER", master_name_);
-  const auto said = co_await c.run(std::move(words));
-  if (!said || said->is_error()) co_return std::nullopt;
-  const auto value_of = [&](std::string_view name) -> std::string_view {
-    for (std::size_t i = 0; i + 1 < said->elements.size(); i += 2)
-      if (said->elements[i].text == name) return said->elements[i + 1].text;
-    return {};
-  };
-  const auto port = proto::parse_decimal(value_of("port"));
-  const auto epoch = proto::parse_decimal(value_of("config-epoch"));
-  answer out{{std::string(value_of("ip")), 0}, epoch.value_or(0)};
-  if (out.master.host.empty() || !port || *port == 0 || *port > 65535) co_return std::nullopt;
-  out.master.port = static_cast<std::uint16_t>(*port);
+  connection::call where_call;
+  connection::call state_call;
+  c.send_words(where_call, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", master_name_);
+  c.send_words(state_call, "SENTINEL", "MASTER", master_name_);
+  const auto where = co_await where_call.wait();
+  const auto state = co_await state_call.wait();
+  if (!where || !state) co_return std::nullopt;  // its connection says so itself
+  const auto* const error = state->is_error() ? &*state : where->is_error() ? &*where : nullptr;
+  if (error != nullptr) {
+    trouble_ = error->text.substr(0, 100);
+    co_return std::nullopt;
+  }
+  answer out{{}, 0};
+  for (std::size_t i = 0; i + 1 < state->elements.size(); i += 2)
+    if (state->elements[i].text == "config-epoch") out.epoch = proto::parse_decimal(state->elements[i + 1].text).value_or(0);
+  const auto port = where->elements.size() == 2 ? proto::parse_decimal(where->elements[1].text) : std::nullopt;
+  if (!port || *port == 0 || *port > 65535) {
+    trouble_ = "its answer has no address";
+    co_return std::nullopt;
+  }
+  out.master = {where->elements[0].text, static_cast<std::uint16_t>(*port)};
   co_return out;
 }
 
@@ -104,9 +108,9 @@ void sentinels::believe(const answer& a) {
     const bool moved = !known_ || known_->master != a.master;
     known_ = a;
     if (!moved) return;
-    told = told_;
+    told = to_master_;
   }
-  events_.event(engine::severity::info, "redis master", {{"name", master_name_}, {"at", text_of(a.master)}});
+  events_.event(engine::severity::info, "Sentinels name the redis master", {{"name", master_name_}, {"at", a.master.text()}});
   for (const auto& weak : told)
     if (const auto c = weak.lock()) c->server_moved();
 }

@@ -1,10 +1,11 @@
-// Where the master is, by what Redis Sentinels say (https://redis.io/docs/latest/develop/reference/sentinel-clients/). All of them are asked once a
-// second, and the newest configuration (the largest config-epoch) is believed; connections to another server than the master are given up.
+// Where the master is, by what Redis Sentinels say (https://redis.io/docs/latest/develop/reference/sentinel-clients/). All of them are asked
+// once a second; connections to another server than the master are given up.
 // Lives on one thread, its home, for the life of the process.
 #pragma once
 
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,12 +25,16 @@ class sentinels final : public server_finder, public std::enable_shared_from_thi
   std::string trouble() const override;
   void tell_of_moves(std::weak_ptr<connection> who) override;
 
- private:
   struct answer {
     config::host_port master;
-    std::uint64_t epoch;
+    std::uint64_t epoch;  // config-epoch: grows with each failover
   };
-  task<void> ask_on(std::shared_ptr<sentinels> self);
+  // Which of the answers to believe, of `asked` Sentinels: that of the newest configuration. An older one than is known only when a
+  // majority has answered, for then their epochs began anew; a single Sentinel may merely have been cut off.
+  static std::optional<answer> believable(const std::optional<answer>& known, std::span<const answer> answers, std::size_t asked);
+
+ private:
+  task<void> follow_master(std::shared_ptr<sentinels> self);
   task<std::optional<answer>> ask(connection& c);
   void believe(const answer& a);
 
@@ -38,13 +43,14 @@ class sentinels final : public server_finder, public std::enable_shared_from_thi
   engine::event_sink& events_;
   engine::store_stats stats_;  // of the connections to Sentinels: nobody's metrics
   std::vector<std::shared_ptr<connection>> connections_;
-  std::unique_ptr<runtime::alarm> stopped_;
+  std::unique_ptr<runtime::alarm> bell_;
   bool stopping_ = false;
-  bool said_unknown_ = false;  // one log line per outage
+  std::string said_trouble_;  // one log line each
+  std::string trouble_;       // why the last one that was up did not say where the master is
 
   mutable std::mutex mutex_;  // of what follows
   std::optional<answer> known_;
-  std::vector<std::weak_ptr<connection>> told_;
+  std::vector<std::weak_ptr<connection>> to_master_;
 };
 
 }  // namespace asidecar::redis

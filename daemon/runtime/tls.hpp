@@ -3,6 +3,8 @@
 
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/host_name_verification.hpp>
+#include <array>
+#include <cstdint>
 #include <string>
 
 namespace asidecar::runtime {
@@ -20,6 +22,14 @@ struct tls_client {
   explicit tls_client(const tls_files& files);
   asio::ssl::context context;  // TLS 1.2 and later
   std::string trouble;         // why it cannot be used; empty: it can
+
+  bool outdated() const { return trouble.empty() ? times_of(files_) != read_ : true; }  // the files are others now
+
+ private:
+  using times = std::array<std::int64_t, 3>;
+  static times times_of(const tls_files& files);
+  tls_files files_;
+  times read_;
 };
 
 // The name to ask for (SNI, RFC 6066: names only) and to find in the certificate. `ssl` is the stream's handle.

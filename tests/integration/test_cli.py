@@ -306,6 +306,28 @@ def test_redis_forms_that_come_later_say_so(check, url):
     assert "not yet supported" in errors[0][2]
 
 
+@pytest.mark.parametrize("url, good", [("redis-sentinel://h1,h2:26380/mymaster", True), ("redis-sentinel://u:p@h1:1/m/3", True), ("redis-sentinel://[::1]:1,h/m", True),
+                                       ("redis-sentinel://u:p@h1,u:p@h2/m", False), ("redis-sentinel://h1", False), ("redis-sentinel://h1/", False), ("redis-sentinel:///m", False), ("redis-sentinel://h1,/m", False),
+                                       ("redis-sentinel://h1/m/x", False), ("redis-sentinel://h1/m m", False), ("redis-sentinel://h1:0/m", False),
+                                       ("rediss://h1", True), ("rediss://u:p@h1:1/3", True), ("rediss://h1/x", False), ("rediss:///path.sock", False),
+                                       ("redis://h1/", True), ("redis://h1/1/2", False), ("redis+unix:///a.sock?db=", False)])
+def test_forms_of_redis_urls(check, url, good):
+    code, errors, _ = check(f"store:\n  redis: {url}\nroutes:\n  - {{name: s, key: \"s:{{id}}\", put: true}}\n")
+    assert code == (0 if good else 2)
+    if not good:
+        assert errors[0][0] == 2 and "expected redis" in errors[0][2]
+
+
+@pytest.mark.parametrize("store, line, what", [("redis: redis://h\n  ca: x.pem", 3, "only a rediss:// store"), ("redis: redis://h\n  cert: x.pem\n  key: y.pem", 3, "only a rediss:// store"),
+                                               ("redis: rediss://h\n  cert: x.pem", 3, "together"), ("redis: rediss://h\n  key: x.pem", 3, "together"),
+                                               ("redis: redis-sentinel://h/m\n  ca: x.pem", 3, "Sentinel over TLS is not supported"),
+                                               ("redis: redis://h\n  sentinel_password: hush", 3, "only a redis-sentinel:// store")])
+def test_options_of_the_store_that_its_url_has_no_use_for(check, store, line, what):
+    code, errors, text = check(f"store:\n  {store}\nroutes:\n  - {{name: s, key: \"s:{{id}}\", put: true}}\n")
+    assert code == 2 and "hush" not in text
+    assert any(at == line and what in message for at, _, message in errors)
+
+
 @pytest.mark.parametrize("listen", ["data: [0.0.0.0:8700]", "data: [127.0.0.1:8700, \"10.1.2.3:8700\"]", "data: [\"[::]:8700\"]", "admin: 0.0.0.0:8701"])
 def test_a_non_loopback_address_without_token_is_an_error(check, listen):
     code, errors, _ = check(f"listen:\n  {listen}\n")

@@ -202,6 +202,7 @@ FIXED = {
     "threads": lambda daemon: {"threads": 3},
     "l1.size": lambda daemon: {"l1": {"size": "1MiB"}},
     "log.format": lambda daemon: {"log": {"format": "json"}},
+    "one of store.redis, ca, cert, key, sentinel_password, prefix, format and backplane": lambda daemon: {"store": {"redis": "redis://127.0.0.1:1/0"}},
 }
 
 

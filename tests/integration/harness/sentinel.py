@@ -43,18 +43,26 @@ class Sentinel:
         self._process.wait()
 
 
-class Watched:
-    """Two servers, three Sentinels that know of each other and of both."""
+class ReplicatedRedis:
+    """A master, its replica, and three Sentinels that know of each other and of both."""
 
     def __init__(self, directory, password=None):
-        def own():
-            return tempfile.mkdtemp(prefix="s-", dir=directory)
-        self.servers = [RedisServer(own()).start(), RedisServer(own()).start()]
+        self._directory, self._password = directory, password
+        self.servers, self.sentinels = [], []
+
+    def start(self):
+        for _ in range(2):
+            self.servers.append(RedisServer(self._own()).start())
         self.servers[1].client()("REPLICAOF", "127.0.0.1", self.servers[0].port)
         eventually(lambda: b"master_link_status:up" in self.servers[1].client()("INFO", "replication"), within=10)
-        self.sentinels = [Sentinel(own(), self.servers[0].port, password) for _ in range(3)]
+        for _ in range(3):
+            self.sentinels.append(Sentinel(self._own(), self.servers[0].port, self._password))
         eventually(lambda: all(self._complete(s) for s in self.sentinels), within=40)
         self.url = "redis-sentinel://" + ",".join(f"127.0.0.1:{s.port}" for s in self.sentinels) + f"/{MASTER}/0"
+        return self
+
+    def _own(self):
+        return tempfile.mkdtemp(prefix="s-", dir=self._directory)
 
     @staticmethod
     def _complete(sentinel):
