@@ -37,7 +37,8 @@ class recent_invalidations : public std::enable_shared_from_this<recent_invalida
   // The connection to Redis is up. `run_id`: of the server, unlike any other's and unlike its own before a restart; empty: it does not
   // say. `was_lost`: the connection was up before.
   void store_is_up(std::string_view run_id, bool was_lost);
-  void stop();  // nothing is repeated any more
+  bool owes() const noexcept { return owed_ || repeating_; }  // to a server that has not confirmed them yet
+  void stop();                                                // nothing is repeated any more
 
  private:
   struct entry {
@@ -65,7 +66,7 @@ class recent_invalidations : public std::enable_shared_from_this<recent_invalida
   std::unique_ptr<runtime::alarm> bell_;
   list kept_;
   std::string run_id_;
-  bool owed_ = false;  // to a server that has not confirmed them
+  bool owed_ = false;
   bool repeating_ = false;
   bool stopped_ = false;
 };

@@ -20,6 +20,7 @@ class model_connection {
 
   bool up() const noexcept { return alive_ && world_.now() >= down_until_; }
   void kill() noexcept { alive_ = false; }
+  void cut() { down_until_ = std::max(down_until_, world_.now() + world_.between(20, 400)); }  // by Redis
 
   // To Redis: false when the command did not arrive.
   task<bool> go();

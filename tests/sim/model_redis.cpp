@@ -15,7 +15,7 @@ using engine::value_ptr;
 std::string* expiring_keys::find(const std::string& name) {
   const auto at = keys_.find(name);
   if (at == keys_.end()) return nullptr;
-  if (at->second.until > world_.now()) return &at->second.bytes;
+  if (at->second.until > world_->now()) return &at->second.bytes;
   keys_.erase(at);
   return nullptr;
 }
@@ -47,6 +47,14 @@ bool expiring_keys::renew(const std::string& name, std::string_view token, milli
   if (!holds(name, token)) return false;
   set(name, std::string(token), ttl);
   return true;
+}
+
+void model_redis::restart() {
+  values_ = disk_[0];
+  locks_ = disk_[1];
+  tags_ = disk_[2];
+  leases_ = disk_[3];
+  ++life_;
 }
 
 std::string model_redis::get(const std::string& key) {

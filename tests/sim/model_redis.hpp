@@ -19,10 +19,10 @@ namespace asidecar::sim {
 // Keys of one kind, each with an end of life.
 class expiring_keys {
  public:
-  explicit expiring_keys(const world& w) : world_(w) {}
+  explicit expiring_keys(const world& w) : world_(&w) {}
 
   std::string* find(const std::string& name);  // null: absent
-  void set(const std::string& name, std::string bytes, milliseconds ttl) { keys_[name] = {std::move(bytes), world_.now() + ttl}; }
+  void set(const std::string& name, std::string bytes, milliseconds ttl) { keys_[name] = {std::move(bytes), world_->now() + ttl}; }
   bool erase(const std::string& name);
   std::vector<std::string> names() const;
 
@@ -37,7 +37,7 @@ class expiring_keys {
     std::string bytes;
     steady_time until;
   };
-  const world& world_;
+  const world* world_;
   std::map<std::string, held> keys_;
 };
 
@@ -64,6 +64,11 @@ class model_redis {
   void publish(listener* from, std::function<void(engine::shared_state&)> news);  // to all but `from`
   std::vector<std::string> names() const;  // of values and locks
 
+  // To disk, and started again from there. The connections are the caller's to cut.
+  void save() { disk_ = {values_, locks_, tags_, leases_}; }
+  void restart();
+  std::string run_id() const { return std::to_string(life_); }
+
   expiring_keys& locks() { return locks_; }
   expiring_keys& tags() { return tags_; }
   expiring_keys& leases() { return leases_; }
@@ -78,6 +83,8 @@ class model_redis {
   expiring_keys locks_;
   expiring_keys tags_;
   expiring_keys leases_;
+  std::vector<expiring_keys> disk_;
+  int life_ = 1;
 };
 
 // One daemon's store.

@@ -45,11 +45,13 @@ struct node {
   quiet log;
   std::shared_ptr<engine::cache> cache;
   std::shared_ptr<engine::writes_in_doubt> doubts;
+  std::shared_ptr<engine::recent_invalidations> recent;
   std::shared_ptr<engine::write_behind> behind;
   std::shared_ptr<engine::warmup> warm;
 
   void stop() {
     doubts->stop();
+    recent->stop();
     if (behind) behind->stop();
     if (warm) warm->stop();
   }
@@ -70,6 +72,9 @@ class simulation {
     l1_ = world_.chance(0.7);
     tagged_ = world_.chance(0.5);
     if (!truth_.quiet()) records_ = std::array{record_writes::none, record_writes::invalidate, record_writes::through, record_writes::behind, record_writes::values}[world_.draw(5)];
+    // Repeated is what a living daemon has invalidated; not what was PUT, journaled, or written past the daemons. Leases are lost with the rest.
+    const bool repeatable = !truth_.quiet() && records_ != record_writes::values && records_ != record_writes::behind;
+    restarts_ = repeatable && !crashes_ && !warms_ && world_.chance(0.3);
     rules_.ttl = seconds(2);
     rules_.timeout = milliseconds(1000);
     if (world_.chance(0.5)) rules_.stale_if_error = seconds(5);
@@ -89,10 +94,11 @@ class simulation {
       driver_->tasks.spawn(value_writer());
     } else if (!truth_.quiet()) {
       for (int i = 0; i < 2; ++i) driver_->tasks.spawn(writer());
-      driver_->tasks.spawn(foreign_writer());
+      if (!restarts_) driver_->tasks.spawn(foreign_writer());
     }
     if (backplane_breaks_) driver_->tasks.spawn(breaker());
     if (crashes_) driver_->tasks.spawn(killer());
+    if (restarts_) driver_->tasks.spawn(restarter());
     driver_->tasks.spawn(evictor());
     world_.run_until(world_.now() + seconds(20));
     over_ = true;
@@ -147,6 +153,9 @@ class simulation {
     n->cache = std::make_shared<engine::cache>(*n->worker, *n->shared, make_model_store(redis_, n->connection, *n->worker, n->ears, lock_ttl), terms, n->log);
     n->doubts = std::make_shared<engine::writes_in_doubt>(*n->worker, [n = n.get()] { return n->cache; }, n->log);
     n->cache->use_doubts(n->doubts);
+    n->recent = std::make_shared<engine::recent_invalidations>(*n->worker, [n = n.get()] { return n->cache; }, n->log);
+    n->recent->store_is_up(redis_.run_id(), false);
+    n->cache->use_recent(n->recent);
     auto key = core::key_template::parse("k:{n}");
     engine::route r{"r", boost::variant2::get<0>(key)};
     r.rules = rules_;
@@ -418,6 +427,41 @@ class simulation {
     }
   }
 
+  // Redis starts again from what it had on disk.
+  task<void> restarter() {
+    while (!over_) {
+      co_await pause(50, 2000);
+      redis_.save();
+      co_await pause(10, 2000);
+      trace("redis restarts, from its disk");
+      redis_.restart();
+      truth_.forgetful_until = steady_time::max();
+      std::vector<truth::disturbance> disturbed;
+      for (int i = 0; i < keys; ++i) disturbed.push_back(truth_.disturb(key_of(i), truth::foreign));
+      const auto left = std::make_shared<int>(daemons);
+      for (auto& n : nodes_) {
+        n->connection->cut();
+        if (std::exchange(n->ears.up, false)) {
+          ++n->ears.connection;
+          n->worker->tasks.spawn(lose_and_find(*n));
+        }
+        n->worker->tasks.spawn(meet_again(*n, left));
+      }
+      while (*left > 0) co_await pause(5, 5);
+      co_await pause(20, 20);  // for the news to arrive
+      truth_.forgetful_until = world_.now();
+      for (const auto& d : disturbed) truth_.settle(d);
+      trace("all invalidations were repeated");
+    }
+  }
+  task<void> meet_again(node& n, std::shared_ptr<int> left) {
+    const auto bell = n.worker->time->make_alarm();
+    while (!n.connection->up()) co_await bell->wait_until(world_.now() + milliseconds(1));
+    n.recent->store_is_up(redis_.run_id(), true);
+    while (n.recent->owes()) co_await bell->wait_until(world_.now() + milliseconds(1));
+    --*left;
+  }
+
   task<void> evictor() {
     while (!over_) {
       co_await pause(100, 1000);
@@ -434,6 +478,7 @@ class simulation {
   model_origin origin_;
   bool backplane_breaks_ = false;
   bool crashes_ = false;
+  bool restarts_ = false;
   bool warms_ = false;
   bool l1_ = true;
   bool tagged_ = false;

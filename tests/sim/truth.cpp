@@ -27,6 +27,7 @@ void truth::killed(int daemon) {
 }
 
 void truth::check_answer(int daemon, const std::string& key, int served, steady_time began, std::string_view detail, bool away) const {
+  if (began <= forgetful_until) return;
   const auto at = promises_.find(key);
   if (at == promises_.end()) return;
   for (const auto& p : at->second) {

@@ -48,6 +48,8 @@ class truth {
   std::uint64_t load_errors = 0;
   steady_time last_load_error{};
   std::vector<visitor*> visitors;
+  // Redis came back with older data; until then not every daemon has repeated its invalidations, and what they are about may be read.
+  steady_time forgetful_until{};
   journal_data journal;
 
   // From now on nothing before `version` is served: promised by `daemon`.
