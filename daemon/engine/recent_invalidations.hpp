@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <vector>
 
 #include "daemon/engine/events.hpp"
 #include "daemon/engine/l2_store.hpp"
@@ -26,7 +27,7 @@ class recent_invalidations : public std::enable_shared_from_this<recent_invalida
   enum class kind : std::uint8_t { key, pattern, tag };
   static constexpr std::size_t entries_max = 10'000;
   static constexpr std::size_t bytes_max = std::size_t(1) << 20;
-  static constexpr std::chrono::hours age_max{1};  // by default Redis writes what has changed to disk within it
+  static constexpr std::chrono::hours age_max{2};  // while Redis is up, by default it writes to disk what has changed within one
 
   // `current`: the configuration at work; null at the end.
   recent_invalidations(runtime::worker& home, std::function<std::shared_ptr<cache>()> current, event_sink& events)
@@ -37,8 +38,8 @@ class recent_invalidations : public std::enable_shared_from_this<recent_invalida
   // The connection to Redis is up. `run_id`: of the server, unlike any other's and unlike its own before a restart; empty: it does not
   // say. `was_lost`: the connection was up before.
   void store_is_up(std::string_view run_id, bool was_lost);
-  bool owes() const noexcept { return owed_ || repeating_; }  // to a server that has not confirmed them yet
-  void stop();                                                // nothing is repeated any more
+  bool owes() const noexcept { return !owed_.entries.empty(); }  // to a server that has not confirmed them yet
+  void stop();                                                   // nothing is repeated any more
 
  private:
   struct entry {
@@ -47,26 +48,27 @@ class recent_invalidations : public std::enable_shared_from_this<recent_invalida
     runtime::steady_time when;
     std::string name;
   };
-  // In the order added, each once.
+  // In the order added, each once; the oldest go when there are too many.
   struct list {
     std::list<entry> entries;
     std::map<std::tuple<kind, mode, std::string_view>, std::list<entry>::iterator> index;
     std::size_t bytes = 0;
 
     void add(entry e);
-    void erase(std::list<entry>::iterator at);
+    void erase(const entry& e);
+    std::vector<entry> slice() const;  // copies, of what one call can say
   };
-  void forget_old();
-  task<void> repeat_until_confirmed(std::shared_ptr<recent_invalidations> self);
-  static task<bool> repeat(std::shared_ptr<cache> by, const list& all);
+  task<void> repeat_owed(std::shared_ptr<recent_invalidations> self);
+  static task<bool> repeat(std::shared_ptr<cache> by, std::vector<entry> some);
 
   runtime::worker& home_;
   std::function<std::shared_ptr<cache>()> current_;
   event_sink& events_;
   std::unique_ptr<runtime::alarm> bell_;
-  list kept_;
+  list kept_;                 // the present server has confirmed them
+  list owed_;                 // one before has, the present one not yet
   std::string run_id_;
-  bool owed_ = false;
+  std::uint64_t servers_ = 0;  // how many there were
   bool repeating_ = false;
   bool stopped_ = false;
 };

@@ -53,7 +53,8 @@ task<void> connection::live(std::shared_ptr<connection> self) {
       co_await read_replies();
       if (state_ == state::stopped) break;
     }
-    if (was_up_) pause = pause_min;
+    const bool moved = terms_.finder && terms_.finder->where() != server_;
+    if (was_up_ || moved) pause = pause_min;
     if (trouble_.empty()) trouble_ = ec ? "cannot connect: " + ec.message() : "the connection was lost";
     lose(trouble_);
     co_await pause_->wait_until(worker_.time->now() + core::jittered_pause(pause, worker_.random->unit()));

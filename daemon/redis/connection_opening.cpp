@@ -1,4 +1,7 @@
 // From a URL to a server that has been greeted.
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
@@ -22,6 +25,15 @@ struct attempt {
     ~end_of() { what->over = true; }
   };
 };
+
+// A server that is gone without a word is noticed also by a connection that says nothing: after some 4 s, by the kernel.
+void notice_silent_loss(int socket) noexcept {
+  const auto set = [&](int level, int name, int value) { ::setsockopt(socket, level, name, &value, sizeof value); };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, 2);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, 1);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 2);
+}
 
 }  // namespace
 
@@ -75,6 +87,7 @@ task<error_code> connection::open() {
     if (!ec) break;
   }
   if (!ec) socket_.set_option(asio::ip::tcp::no_delay(true), ec);
+  if (!ec) notice_silent_loss(socket_.native_handle());
   if (!ec) socket_.non_blocking(true, ec);
   if (!ec && terms_.url.tls) ec = co_await start_tls();
   co_return ec;

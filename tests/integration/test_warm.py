@@ -71,7 +71,7 @@ def test_one_instance_at_a_time(start_daemon, store, postgres):
     done = []
     runner = threading.Thread(target=lambda: done.append(warm(one)))
     runner.start()
-    eventually(lambda: 'asidecar_warm_running{warm="users"} 1' in one.admin("GET", "/metrics").body.decode())
+    eventually(lambda: "warming" in one.log())  # it has the lease
     busy = warm(two)
     assert (busy.status, busy.slug) == (409, "conflict")
     assert warm(one).status == 409
