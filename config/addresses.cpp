@@ -108,12 +108,11 @@ namespace {
 
 constexpr std::string_view sentinel_scheme = "redis-sentinel://";
 
-// redis-sentinel://[user:password@]h1[:p1],h2[:p2]/master[/db]
+// Behind the scheme: [user:password@]h1[:p1],h2[:p2]/master[/db]
 std::optional<redis_url> parse_sentinel_url(std::string_view text) {
   constexpr std::uint16_t sentinel_port = 26379;
   constexpr std::size_t sentinels_max = 16;
   redis_url out;
-  take_scheme(text, sentinel_scheme);
   if (std::count(text.begin(), text.end(), '@') > 1) return std::nullopt;  // one for all; one in a password is written %40
   if (!take_userinfo(text, out.user, out.password)) return std::nullopt;
   const auto slash = text.find('/');
@@ -155,7 +154,7 @@ std::optional<redis_url> parse_redis_url(std::string_view text) {
     out.db = *db;
     return out;
   }
-  if (text.starts_with(sentinel_scheme)) return parse_sentinel_url(text);
+  if (take_scheme(text, sentinel_scheme)) return parse_sentinel_url(text);
   out.tls = take_scheme(text, "rediss://");
   if (!out.tls && !take_scheme(text, "redis://")) return std::nullopt;
   if (!take_userinfo(text, out.user, out.password)) return std::nullopt;

@@ -23,7 +23,7 @@ struct tls_client {
   asio::ssl::context context;  // TLS 1.2 and later
   std::string trouble;         // why it cannot be used; empty: it can
 
-  bool outdated() const { return trouble.empty() ? times_of(files_) != read_ : true; }  // the files are others now
+  bool outdated() const { return !trouble.empty() || times_of(files_) != read_; }  // to be read again
 
  private:
   using times = std::array<std::int64_t, 3>;
